@@ -1,0 +1,54 @@
+# Two commands do all the set-up: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+CORES ?= all
+BIN := $(VENV)/bin
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.PHONY: demo study test lint bench docs pictures clean help
+
+help:  ## list the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: envs/requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install -r $<
+	touch $@
+
+$(VENV)/.development: envs/requirements-dev.txt $(VENV)/.runtime
+	$(BIN)/python -m pip install -r $<
+	touch $@
+
+demo: $(VENV)/.runtime  ## run the whole workflow on the embedded demo
+	snakemake --cores $(CORES) all
+
+study: $(VENV)/.runtime  ## the demo at three trials and three thresholds, with the fully supervised reference
+	snakemake --cores $(CORES) all --configfile config/config.yaml config/study.yaml
+
+test: $(VENV)/.development  ## run the tests
+	python -m pytest
+
+lint: $(VENV)/.development  ## formatting, linting, types
+	ruff format --check .
+	ruff check .
+	mypy
+	snakefmt --check Snakefile rules
+	snakemake --lint
+
+docs: $(VENV)/.runtime  ## write config/README.md, config/schema.json and the rule graph of README.md anew
+	python -m workflow_scripts.planning.documentation
+
+pictures:  ## make the README's pictures from the demo's results (needs Chromium)
+	cp results/demo/figures/sweep_curves.svg docs/sweep_curves.svg
+	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1280,1250 \
+		--virtual-time-budget=4000 --screenshot=docs/explorer.png \
+		"file://$(abspath results/demo/explorer.html)"
+
+bench: $(VENV)/.development  ## measure the kernels against the usual implementations (10 minutes)
+	python -m workflow_scripts.bench --output results/bench/bench.json
+
+clean:  ## remove the demo's results
+	rm -rf results/demo

@@ -1,0 +1,59 @@
+"""Weakly-supervised semantic segmentation, from image labels to a segmentation network."""
+
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+# The stages are modules of this folder.
+sys.path.insert(0, str(workflow.basedir))
+
+from workflow_scripts.errors import InputError
+from workflow_scripts.planning.environments import export_modules
+from workflow_scripts.planning.workflow import Workflow
+from workflow_scripts.report.catalogue import EXPLORER, GALLERY, PAGES
+
+export_modules(str(workflow.basedir))
+
+if "dataset" not in config:
+
+    configfile: Path(workflow.basedir) / "config" / "config.yaml"
+
+
+try:
+    plan = Workflow(config)
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
+
+# Built from envs/Dockerfile, which says how.
+container: str(Path(workflow.basedir) / "envs" / "wsss-amn-workflow.sif")
+
+
+wildcard_constraints:
+    trial=r"\d+",
+    method=r"[A-Za-z0-9_]+",
+    source=r"t\d\.\d+|auto|validation|truth",
+    shard=r"[A-Za-z0-9_]+-\d+",
+
+
+include: "rules/failure.smk"
+include: "rules/configuration.smk"
+include: "rules/dataset.smk"
+include: "rules/cam.smk"
+include: "rules/seeds.smk"
+include: "rules/imports.smk"
+include: "rules/amn.smk"
+include: "rules/boundary.smk"
+include: "rules/thresholds.smk"
+include: "rules/pseudo_masks.smk"
+include: "rules/segmentation.smk"
+include: "rules/evaluation.smk"
+include: "rules/release.smk"
+include: "rules/summary.smk"
+include: "rules/report.smk"
+include: "rules/explorer.smk"
+include: "rules/targets.smk"

@@ -1,0 +1,64 @@
+rule import_activations:
+    input:
+        index=plan.index,
+        arrays=plan.imported_folder,
+    output:
+        plan.path("{trial}", "{method}", "activations", "{shard}.safetensors"),
+    log:
+        plan.log("import_activations", "{trial}", "{method}", "{shard}"),
+    benchmark:
+        plan.benchmark("import_activations", "{trial}", "{method}", "{shard}")
+    wildcard_constraints:
+        method=plan.imported_activations,
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        shard=plan.shard_flags,
+        settings=plan.import_flags,
+        code=plan.code("import_activations"),
+    message:
+        "{wildcards.method}: import activations of {wildcards.shard}, trial {wildcards.trial}"
+    shell:
+        "python -m workflow_scripts.import_activations "
+        "--index {input.index:q} --arrays {input.arrays:q} --output {output:q} "
+        "{params.shard} {params.settings} "
+        "--threads {threads} --log {log:q}"
+
+
+rule import_seeds:
+    input:
+        index=plan.index,
+        masks=plan.imported_folder,
+    output:
+        activations=plan.path(
+            "{trial}", "{method}", "activations", "{shard}.safetensors"
+        ),
+        seeds=plan.path("{trial}", "{method}", "seeds", "{shard}.zip"),
+        composition=plan.path("{trial}", "{method}", "seeds", "{shard}.json"),
+    log:
+        plan.log("import_seeds", "{trial}", "{method}", "{shard}"),
+    benchmark:
+        plan.benchmark("import_seeds", "{trial}", "{method}", "{shard}")
+    wildcard_constraints:
+        method=plan.imported_seeds,
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        shard=plan.shard_flags,
+        code=plan.code("import_seeds"),
+    message:
+        "{wildcards.method}: import seeds of {wildcards.shard}, trial {wildcards.trial}"
+    shell:
+        "python -m workflow_scripts.import_seeds "
+        "--index {input.index:q} --masks {input.masks:q} "
+        "--output {output.activations:q} --seeds {output.seeds:q} "
+        "--composition {output.composition:q} {params.shard} "
+        "--threads {threads} --log {log:q}"

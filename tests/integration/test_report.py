@@ -1,0 +1,30 @@
+"""The report that the real workflow renders, in a real browser."""
+
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import Browser, browser, serve  # noqa: F401
+from tests.integration.conftest import TINY, Checkout
+from workflow_scripts.report.catalogue import EXPLORER, GALLERY, PAGES, planned_items
+
+# What Snakemake's own page says of itself, and what every browser asks a server for.
+NOT_OURS = ("cdn.tailwindcss.com should not be used in production", "favicon.ico")
+
+
+def test_every_figure_is_there(tiny_run: Checkout):
+    run = tiny_run.folder / "results" / TINY["run"]
+    for item in planned_items(True, ("cam", "amn"), ["t0.50"]):
+        assert (run / "figures" / item.file).stat().st_size > 1000, item.file
+    text = (run / "report.html").read_text(encoding="utf-8")
+    for item in (*planned_items(True, ("cam", "amn"), ["t0.50"]), *PAGES, GALLERY, EXPLORER):
+        assert item.title in text, item.title
+        assert item.caption.read_text().split("\n")[0].split("`")[0][:30] in text, item.file
+
+
+@pytest.mark.browser
+def test_the_report_opens_without_errors(tiny_run: Checkout, browser: Browser, serve: Any):  # noqa: F811
+    address = serve(tiny_run.folder / "results" / TINY["run"])
+    browser.open(f"{address}/report.html")
+    browser.wait("document.body.innerText.includes('Thresholds')")
+    assert [c for c in browser.complaints() if not any(known in c for known in NOT_OURS)] == []

@@ -1,0 +1,91 @@
+"""What reruns after an edit, and what does not."""
+
+import copy
+
+import pytest
+import yaml
+
+from tests.integration.conftest import TINY
+
+
+@pytest.fixture
+def edited(tiny_run):
+    """The tiny run, put back after the test."""
+    kept: dict = {}
+
+    def edit(name, change):
+        path = tiny_run.folder / name
+        kept.setdefault(path, path.read_text())
+        text = path.read_text()
+        assert change(text) != text
+        path.write_text(change(text))
+
+    yield edit
+    for path, text in kept.items():
+        path.write_text(text)
+    tiny_run.configure()
+
+
+def test_a_second_run_does_nothing(tiny_run):
+    assert tiny_run.planned() == set()
+
+
+def test_comments_rerun_nothing(tiny_run, edited):
+    edited("workflow_scripts/models/amn.py", lambda text: "# A remark.\n" + text)
+    edited(
+        "workflow_scripts/train_cam.py", lambda text: text.replace('"""Train', '"""Really train')
+    )
+    edited("rules/amn.smk", lambda text: "# A remark.\n" + text)
+    assert tiny_run.planned() == set()
+
+
+def test_an_edit_of_the_loss_reruns_amn_but_not_cam(tiny_run, edited):
+    edited(
+        "workflow_scripts/models/amn.py", lambda text: text.replace("clamp(min=1)", "clamp(min=2)")
+    )
+    planned = tiny_run.planned()
+    assert {"train_amn", "infer_amn", "refine_seeds", "train_segmentation", "summarise"} <= planned
+    assert not {"prepare_dataset", "train_cam", "infer_cam"} & planned
+
+
+def test_more_cam_epochs_rerun_cam_and_what_follows(tiny_run, edited):
+    changed = copy.deepcopy(TINY)
+    changed["train_cam"]["training"]["epochs"] = 3
+    tiny_run.configure(train_cam=changed["train_cam"])
+    planned = tiny_run.planned()
+    assert {"train_cam", "infer_cam", "refine_seeds", "train_amn", "summarise"} <= planned
+    assert "prepare_dataset" not in planned
+
+
+def test_a_new_threshold_makes_new_masks_only(tiny_run, edited):
+    tiny_run.configure(thresholds=[0.6])
+    planned = tiny_run.planned()
+    assert {"make_pseudo_masks", "train_segmentation", "summarise"} <= planned
+    assert not {"train_cam", "train_amn", "infer_cam", "infer_amn", "refine_seeds"} & planned
+
+
+def test_order_and_spelling_rerun_nothing(tiny_run, edited):
+    turned = dict(reversed([*copy.deepcopy(TINY).items()]))
+    turned["train_cam"]["training"]["epochs"] = 2.0
+    turned["train_cam"]["training"]["augmentation"]["resize_range"] = [1, 1]
+    turned["infer_cam"]["scales"] = [1]
+    (tiny_run.folder / "tiny.yaml").write_text(yaml.safe_dump(turned, sort_keys=False))
+    assert tiny_run.planned() == set()
+
+
+def test_a_misspelt_key_is_named_with_the_nearest(tiny_run, edited):
+    tiny_run.configure(train_camm={"training": {"epochs": 1}})
+    done = tiny_run.snakemake("all", "-n", check=False)
+    assert done.returncode != 0
+    output = done.stdout + done.stderr
+    assert "train_camm: unknown key; did you mean `train_cam`?" in output
+    assert "Traceback" not in output
+
+
+def test_a_nested_misspelt_key_and_a_bad_value(tiny_run, edited):
+    tiny_run.configure(train_amn={"training": {"epoch": 1}}, thresholds=[1.5])
+    done = tiny_run.snakemake("all", "-n", check=False)
+    assert done.returncode != 0
+    output = done.stdout + done.stderr
+    assert "train_amn.training.epoch: unknown key; did you mean `epochs`?" in output
+    assert "thresholds lie between 0 and 1" in output

@@ -1,0 +1,69 @@
+"""Networks with ImageNet features and random heads, saved as a run leaves trained ones."""
+
+from pathlib import Path
+
+import torch
+import yaml
+
+from workflow_scripts.models.amn import AmnNetwork
+from workflow_scripts.models.backbones import load_backbone
+from workflow_scripts.models.cam import CamNetwork
+from workflow_scripts.models.deeplab import DeepLab
+from workflow_scripts.settings.backbone import BackboneSettings
+from workflow_scripts.storage.networks import save_network
+
+BACKBONE = BackboneSettings(name="efficientnet_lite0")
+CLASSES = ("cat", "dog", "bird")
+DILATIONS = (1, 2)
+
+
+def describe(kind: str, classes: tuple[str, ...] = CLASSES) -> dict:
+    """What a training stage says about its network."""
+    return {
+        "kind": kind,
+        "version": 1,
+        "classes": list(classes),
+        "backbone": BACKBONE.model_dump(),
+        "dilations": DILATIONS,
+        "label_conditioning": True,
+        "precision": "float32",
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+    }
+
+
+def save_segmentation(folder: Path, version: int = 1) -> Path:
+    """Write a segmentation network whose labels vary over an image; returns its folder."""
+    torch.manual_seed(0)
+    network = DeepLab(load_backbone(BACKBONE), len(CLASSES), DILATIONS)
+    for branch in network.classifier.branches:
+        torch.nn.init.normal_(branch.weight, std=2.0)
+    save_network(
+        folder / "model.safetensors", network, describe("segmentation") | {"version": version}
+    )
+    return folder
+
+
+def save_run(folder: Path, **configuration: object) -> Path:
+    """Write classifier, AMN, classes and configuration of a run; returns its folder."""
+    torch.manual_seed(0)
+    classifier = CamNetwork(load_backbone(BACKBONE), len(CLASSES))
+    # Features are mostly positive: so are the maps then, of every class.
+    torch.nn.init.uniform_(classifier.classifier.weight)
+    save_network(folder / "0/cam/model.safetensors", classifier, describe("cam"))
+    save_network(
+        folder / "0/amn/model.safetensors",
+        AmnNetwork(load_backbone(BACKBONE), len(CLASSES), DILATIONS, 0.0, True),
+        describe("amn"),
+    )
+    (folder / "dataset").mkdir()
+    (folder / "dataset/classes.csv").write_text("\n".join(["name", *CLASSES]) + "\n")
+    content = {
+        "infer_cam": {"scales": [1.0]},
+        "infer_amn": {"scales": [1.0]},
+        "refine_seeds": {"cam": {"foreground_threshold": 0.6, "background_threshold": 0.3}},
+        "pseudo_masks": {},
+        "thresholds": [0.4],
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(content | configuration))
+    return folder

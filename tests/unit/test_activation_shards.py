@@ -1,0 +1,175 @@
+import pickle
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from workflow_scripts.errors import InputError
+from workflow_scripts.storage.activations import (
+    ActivationReader,
+    ActivationWriter,
+    activation_shape,
+    upsample,
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    id: str
+    width: int
+    height: int
+    labels: Sequence[int]
+
+
+RECORDS = [
+    Record("a b/ü ☂", 33, 21, (1, 3)),
+    Record("no labels", 5, 7, ()),
+    Record('quote " back\\slash\nline', 1, 1, (2,)),
+    Record("../2007_000032.jpg", 64, 48, (20,)),
+]
+
+
+def activations(seed: int = 0) -> list[np.ndarray]:
+    random = np.random.default_rng(seed)
+    return [random.random(activation_shape(record), np.float32) for record in RECORDS]
+
+
+def write(path: Path) -> None:
+    with ActivationWriter(path, RECORDS) as writer:
+        for record, activation in zip(RECORDS, activations(), strict=True):
+            writer.write(record.id, activation)
+
+
+def test_round_trip_in_half_precision_and_any_order(tmp_path: Path) -> None:
+    path = tmp_path / "train-00.safetensors"
+    write(path)
+    with ActivationReader(path) as reader:
+        assert reader.ids == tuple(record.id for record in RECORDS)
+        for record, expected in reversed(list(zip(RECORDS, activations(), strict=True))):
+            read = reader.read(record.id)
+            assert read.dtype == np.float32
+            assert np.array_equal(read, expected.astype(np.float16))
+
+
+def test_file_is_what_the_safetensors_library_reads(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    write(path)
+    with safe_open(str(path), framework="numpy") as file:
+        assert set(file.keys()) == {record.id for record in RECORDS}
+        for record, expected in zip(RECORDS, activations(), strict=True):
+            tensor = file.get_tensor(record.id)
+            assert tensor.dtype == np.float16
+            assert np.array_equal(tensor, expected.astype(np.float16))
+
+
+def test_equal_activations_give_equal_files(tmp_path: Path) -> None:
+    write(tmp_path / "a")
+    write(tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_empty_shard(tmp_path: Path) -> None:
+    with ActivationWriter(tmp_path / "x", []):
+        pass
+    assert ActivationReader(tmp_path / "x").ids == ()
+
+
+def test_reader_survives_pickling(tmp_path: Path) -> None:
+    write(tmp_path / "x")
+    reader = pickle.loads(pickle.dumps(ActivationReader(tmp_path / "x")))
+    assert np.array_equal(reader.read(RECORDS[0].id), activations()[0].astype(np.float16))
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_writer_refuses_another_order(tmp_path: Path, number: int) -> None:
+    record = RECORDS[number]
+    shape = activation_shape(record)
+    with (
+        pytest.raises(ValueError, match="expected 'a b/ü ☂'"),
+        ActivationWriter(tmp_path / "x", RECORDS) as writer,
+    ):
+        writer.write(record.id, np.zeros(shape))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("activation", "message"),
+    [
+        (np.zeros((2, 6, 8)), "expected"),
+        (np.full((2, 6, 9), np.nan), "from 0 to 1"),
+        (np.full((2, 6, 9), 1.5), "from 0 to 1"),
+        (np.full((2, 6, 9), -0.5), "from 0 to 1"),
+    ],
+)
+def test_writer_refuses_wrong_shape_and_values(
+    tmp_path: Path, activation: np.ndarray, message: str
+) -> None:
+    with (
+        pytest.raises(ValueError, match=message),
+        ActivationWriter(tmp_path / "x", RECORDS) as writer,
+    ):
+        writer.write(RECORDS[0].id, activation)
+    assert not list(tmp_path.iterdir())
+
+
+def test_writer_refuses_missing_extra_and_double_images(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ValueError, match="no labels"),
+        ActivationWriter(tmp_path / "x", RECORDS) as writer,
+    ):
+        writer.write(RECORDS[0].id, activations()[0])
+    with (
+        pytest.raises(ValueError, match="after the last"),
+        ActivationWriter(tmp_path / "x", RECORDS[:1]) as writer,
+    ):
+        writer.write(RECORDS[0].id, activations()[0])
+        writer.write(RECORDS[1].id, activations()[1])
+    with (
+        pytest.raises(ValueError, match="twice"),
+        ActivationWriter(tmp_path / "x", [RECORDS[0]] * 2),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("size", [0, 5, 40, -1])
+def test_truncated_file_is_named(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "x"
+    write(path)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(InputError, match="x: not a complete activation shard"):
+        ActivationReader(path)
+
+
+def test_other_files_and_images_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    with pytest.raises(InputError, match="cannot be opened"):
+        ActivationReader(path)
+    path.write_bytes(struct.pack("<Q", 2) + b"{}")
+    with pytest.raises(InputError, match="not a complete activation shard"):
+        ActivationReader(path)
+    write(path)
+    with pytest.raises(InputError, match="no activation of image 'else'"):
+        ActivationReader(path).read("else")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 4), (21, 33), (22, 30), (160, 160), (5, 400)])
+def test_upsampling_is_that_of_torch(size: tuple[int, int]) -> None:
+    torch = pytest.importorskip("torch")
+    height, width = size
+    small = np.random.default_rng(0).random((3, -(-height // 4), -(-width // 4)), np.float32)
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(small)[None], scale_factor=4, mode="bilinear", align_corners=False
+    )[0, :, :height, :width]
+    assert upsample(small, height, width).dtype == np.float32
+    np.testing.assert_allclose(upsample(small, height, width), expected.numpy(), atol=1e-6)
+
+
+def test_upsampling_refuses_a_size_that_does_not_fit() -> None:
+    for height, width in [(8, 9), (4, 4), (8, 4)]:
+        with pytest.raises(ValueError, match="cannot be enlarged"):
+            upsample(np.zeros((1, 2, 2), np.float32), height, width)

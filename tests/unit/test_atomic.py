@@ -1,0 +1,53 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workflow_scripts.storage.atomic import atomic_path
+
+
+def test_file_appears_with_its_content_and_ordinary_permissions(tmp_path: Path) -> None:
+    final = tmp_path / "new folder" / "täble.csv"
+    with atomic_path(final) as temporary:
+        assert temporary.parent == final.parent
+        assert temporary.suffix == ".csv"
+        temporary.write_text("a")
+        assert not final.exists()
+    (tmp_path / "other").write_text("")
+    assert final.read_text() == "a"
+    assert final.stat().st_mode == (tmp_path / "other").stat().st_mode
+    assert list(final.parent.iterdir()) == [final]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_error_leaves_nothing_and_keeps_the_old_file(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    final = tmp_path / "x"
+    final.write_text("old")
+    with pytest.raises(error), atomic_path(final) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert final.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [final]
+
+
+def test_a_body_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "x"):
+        pass
+
+
+def test_killed_process_leaves_no_final_file(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from workflow_scripts.storage.atomic import atomic_path\n"
+        "with atomic_path(sys.argv[1]) as temporary:\n"
+        "    temporary.write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    final = tmp_path / "x"
+    done = subprocess.run([sys.executable, "-c", program, str(final)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not final.exists()

@@ -1,0 +1,129 @@
+import pytest
+import torch
+from torch import nn
+
+from workflow_scripts.errors import InputError
+from workflow_scripts.models.backbones import Backbone, build_backbone
+from workflow_scripts.settings.backbone import BackboneSettings
+
+
+def build(name: str = "resnet50", **values: object) -> Backbone:
+    torch.manual_seed(0)
+    return build_backbone(BackboneSettings(name=name, **values))
+
+
+def sizes(backbone: Backbone, side: int) -> list[tuple[int, ...]]:
+    with torch.no_grad():
+        return [
+            tuple(maps.shape[1:]) for maps in backbone.eval().stages(torch.zeros(1, 3, side, side))
+        ]
+
+
+@pytest.mark.parametrize(
+    ("stride", "dilate", "strides"),
+    [
+        (16, False, (4, 4, 8, 16, 16)),
+        (8, True, (4, 4, 8, 8, 8)),
+        (32, False, (4, 4, 8, 16, 32)),
+    ],
+)
+def test_strides_of_a_resnet(stride: int, dilate: bool, strides: tuple[int, ...]):
+    backbone = build(output_stride=stride, dilate=dilate)
+    assert backbone.strides == strides
+    # 65 = 64 + 1: sizes are rounded up.
+    expected = [
+        (c, -(-65 // s), -(-65 // s)) for c, s in zip(backbone.channels, strides, strict=True)
+    ]
+    assert sizes(backbone, 65) == expected
+
+
+def test_stage_five_of_the_paper_has_stride_one_and_no_dilation():
+    blocks = build().layer4
+    assert blocks[0].conv2.stride == blocks[0].downsample[0].stride == (1, 1)
+    assert all(block.conv2.dilation == (1, 1) for block in blocks)
+
+
+def test_deeplab_dilates_the_last_two_stages():
+    backbone = build(output_stride=8, dilate=True)
+    assert backbone.layer3[1].conv2.dilation == (2, 2)
+    assert backbone.layer4[1].conv2.dilation == (4, 4)
+
+
+def test_a_resnet_is_torchvisions():
+    """At stride 32 it computes what torchvision's does, from the same weights."""
+    import torchvision
+
+    backbone = build(output_stride=32).eval()
+    torch.manual_seed(1)
+    theirs = torchvision.models.resnet50(weights=None).eval()
+    backbone.load_state_dict(
+        {k: v for k, v in theirs.state_dict().items() if not k.startswith("fc.")}
+    )
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        pooled = backbone(images).mean(dim=(2, 3))
+        torch.testing.assert_close(theirs.fc(pooled), theirs(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dilate", [False, True])
+def test_efficientnet_gives_stride_16(dilate: bool):
+    backbone = build("efficientnet_lite0", dilate=dilate)
+    assert backbone.strides == (2, 4, 8, 16, 16)
+    assert [shape[1:] for shape in sizes(backbone, 64)] == [
+        (32, 32),
+        (16, 16),
+        (8, 8),
+        (4, 4),
+        (4, 4),
+    ]
+    assert tuple(shape[0] for shape in sizes(backbone, 64)) == backbone.channels
+
+
+def test_another_timm_model():
+    assert sizes(build("resnet18", output_stride=16), 64)[-1] == (512, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "stride", "message"),
+    [
+        ("resnet50", 12, "resnet50 can give 8, 16 or 32, not 12"),
+        ("no_such_net", 16, "timm has no convolutional model `no_such_net`"),
+        ("vit_tiny_patch16_224", 16, "backbone.name: "),
+    ],
+)
+def test_what_cannot_be_built(name: str, stride: int, message: str):
+    with pytest.raises(InputError, match=message):
+        build(name, output_stride=stride)
+
+
+@pytest.mark.parametrize("frozen", [0, 1, 3, 5])
+@pytest.mark.parametrize("name", ["resnet50", "efficientnet_lite0"])
+def test_frozen_stages_get_no_gradient_and_the_others_do(name: str, frozen: int):
+    backbone = build(name, frozen_stages=frozen).train()
+    maps = backbone.stages(torch.randn(1, 3, 32, 32))
+    if frozen < 5:
+        sum(features.float().square().mean() for features in maps).backward()
+    with_gradient = {n for n, p in backbone.named_parameters() if p.grad is not None}
+    trainable = {n for n, p in backbone.named_parameters() if p.requires_grad}
+    assert with_gradient == trainable
+    assert len(trainable) == 0 if frozen == 5 else trainable
+    assert [features.requires_grad for features in maps] == [n > frozen for n in range(1, 6)]
+    if name == "resnet50":
+        stages = ["conv1", "layer1", "layer2", "layer3", "layer4"]
+        for number, stage in enumerate(stages, start=1):
+            assert any(n.startswith(stage) for n in trainable) is (number > frozen), stage
+        assert any(n.startswith("bn1") for n in trainable) is (frozen == 0)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "efficientnet_lite0"])
+def test_batch_normalisation_keeps_its_stored_statistics(name: str):
+    backbone = build(name, frozen_stages=0).train()
+    layers = [m for m in backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    assert layers and not any(layer.training for layer in layers)
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    first = backbone(torch.randn(2, 3, 32, 32) + 3)
+    assert first.requires_grad
+    for key, value in backbone.state_dict().items():
+        assert value.equal(before[key]), key
+    nn.Sequential(backbone).train()
+    assert not any(layer.training for layer in layers)

@@ -1,0 +1,66 @@
+from workflow_scripts.planning.failure import (
+    Failure,
+    explain_failure,
+    read_failures,
+    resume_command,
+)
+
+LOG = """
+SLURM run ID: 1f2e3d
+[Sun Nov 22 19:12:25 2026]
+Error in rule train_cam:
+    message: SLURM-job '12' failed, SLURM status is: 'TIMEOUT'. Reason: Unknown.
+    jobid: 4
+    output: results/demo/0/cam/model.safetensors
+    log: {folder}/train_cam.log, /home/me/.snakemake/slurm_logs/12.log (check log file(s) for error details)
+    shell:
+        python -m workflow_scripts.train_cam
+        (command exited with non-zero exit code)
+    external_jobid: 12
+Trying to restart job 4.
+[Sun Nov 22 19:14:25 2026]
+Error in rule train_cam:
+    jobid: 4
+    log: {folder}/train_cam.log, /home/me/.snakemake/slurm_logs/12.log (check log file(s) for error details)
+[Sun Nov 22 19:15:25 2026]
+Error in rule refine_seeds:
+    jobid: 9
+    log: {folder}/refine_seeds.log (check log file(s) for error details)
+"""
+
+
+def test_each_failed_job_is_found_once(tmp_path):
+    failures = read_failures(LOG.format(folder=tmp_path))
+    assert [failure.rule for failure in failures] == ["train_cam", "refine_seeds"]
+    assert failures[1] == Failure("refine_seeds", (tmp_path / "refine_seeds.log",))
+
+
+def test_the_screen_shows_rule_tail_and_how_to_go_on(tmp_path):
+    log = tmp_path / "snakemake.log"
+    log.write_text(LOG.format(folder=tmp_path))
+    (tmp_path / "refine_seeds.log").write_text("".join(f"line {number}\n" for number in range(100)))
+    screen = explain_failure(str(log), ["--profile", "slurm", "all"])
+    assert f"refine_seeds failed. The end of {tmp_path}/refine_seeds.log:" in screen
+    assert "line 99" in screen and "line 50" not in screen
+    assert "no log was written" in screen
+    assert "snakemake --profile slurm all --rerun-incomplete" in screen
+    assert "scancel --name 1f2e3d" in screen
+    assert len(screen.splitlines()) < 60
+
+
+def test_a_rule_without_a_log_is_named_too(tmp_path):
+    log = tmp_path / "snakemake.log"
+    log.write_text("Error in rule make_a:\n    jobid: 1\n" + LOG.format(folder=tmp_path))
+    rules = [failure.rule for failure in read_failures(log.read_text())]
+    assert rules == ["make_a", "train_cam", "refine_seeds"]
+    assert f"make_a failed: see {log}" in explain_failure(str(log), ["all"])
+
+
+def test_without_a_log_it_still_says_how_to_go_on(tmp_path):
+    screen = explain_failure(str(tmp_path / "missing"), ["all"])
+    assert "snakemake all --rerun-incomplete" in screen
+
+
+def test_the_command_is_quoted_and_not_repeated():
+    command = resume_command(["--configfile", "my config.yaml", "--rerun-incomplete"])
+    assert command == "snakemake --configfile 'my config.yaml' --rerun-incomplete"

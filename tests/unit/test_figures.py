@@ -1,0 +1,311 @@
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from tests.report_run import CLASSES, SHARDS, TRIALS, FinishedRun, build_run
+from workflow_scripts import compare, make_gallery, make_pages, plot_figures
+from workflow_scripts.evaluation.run_results import RunFolder
+from workflow_scripts.report.catalogue import (
+    EXPLORER,
+    EXPLORER_ASSETS,
+    FIGURES,
+    GALLERY,
+    GALLERY_ASSETS,
+    PAGES,
+    planned_figures,
+)
+from workflow_scripts.report.comparison import text_table
+from workflow_scripts.report.names import compared_pair, method_name
+from workflow_scripts.report.palette import colours_of
+from workflow_scripts.report.run_data import RunData
+from workflow_scripts.report.threshold_figures import network_points, sweep_curves
+from workflow_scripts.report.verdict import Verdict, verdict
+from workflow_scripts.storage.thresholds import ChosenThresholds
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    return build_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def maskless(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    return build_run(tmp_path_factory.mktemp("maskless"), with_masks=False)
+
+
+def draw(run: FinishedRun, output: Path, *extra: str) -> int:
+    names = ("run", "summary", "curves", "trials", "methods", "sources", "shards", "benchmarks")
+    return plot_figures.main([*run.flags(*names), "--output", str(output), *extra])
+
+
+def pages(run: FinishedRun, folder: Path) -> dict[str, str]:
+    flags = [*run.flags("summary", "differences", "trials"), "--seeds", "3", "4"]
+    flags += ["--configuration", str(run.path / "config.yaml")]
+    for item in PAGES:
+        flags += [f"--{Path(item.file).stem.replace('_', '-')}", str(folder / item.file)]
+    assert make_pages.main(flags) == 0
+    return {item.file: (folder / item.file).read_text() for item in PAGES}
+
+
+class Outline(HTMLParser):
+    """Checks that elements are closed in order, and keeps text and addresses."""
+
+    VOID = frozenset(("meta", "link", "input", "img", "br"))
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.addresses += [v or "" for k, v in attributes if k in ("src", "href")]
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.addresses += [v or "" for k, v in attributes if k in ("src", "href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def test_every_item_has_a_caption_of_one_to_four_lines() -> None:
+    for item in (*FIGURES, *PAGES, GALLERY, EXPLORER):
+        lines = item.caption.read_text().strip().splitlines()
+        assert 1 <= len(lines) <= 4, item.file
+    assert all(path.is_file() for path in (*GALLERY_ASSETS, *EXPLORER_ASSETS))
+
+
+def test_planned_figures_depend_on_masks_methods_and_thresholds() -> None:
+    everything = planned_figures(True, ["cam", "amn"], [0.3, 0.5])
+    assert everything == [item.file for item in FIGURES]
+    assert set(everything) == set(plot_figures.DRAW)
+    one = planned_figures(True, ["cam", "amn"], [0.5])
+    assert set(everything) - set(one) == {"segmentation_by_threshold.svg"}
+    assert planned_figures(False, ["cam"], [0.5]) == [
+        "seed_composition.svg", "training_curves.svg", "wall_time.svg",
+    ]  # fmt: skip
+    assert "sweep_curves.svg" not in planned_figures(True, ["full"], [0.5])
+
+
+def test_planned_figures_are_written_and_parse(run: FinishedRun, tmp_path: Path) -> None:
+    assert draw(run, tmp_path) == 0
+    planned = planned_figures(True, run.methods, [0.5, 0.3])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(planned)
+    for path in tmp_path.iterdir():
+        assert ElementTree.parse(path).getroot().tag.endswith("svg")
+
+
+def test_without_masks_the_rest_is_written(maskless: FinishedRun, tmp_path: Path) -> None:
+    assert draw(maskless, tmp_path) == 0
+    planned = planned_figures(False, maskless.methods, [0.5, 0.3])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(planned)
+
+
+def test_the_same_run_gives_the_same_bytes(run: FinishedRun, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert draw(run, tmp_path / name, "--figures", "plateau.svg") == 0
+    first, second = (tmp_path / name / "plateau.svg" for name in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_figure_without_data_or_name_is_an_error(
+    maskless: FinishedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert draw(maskless, tmp_path, "--figures", "sweep_curves.svg") == 2
+    assert draw(maskless, tmp_path, "--figures", "sweep.svg") == 2
+    assert "unknown" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.svg"))
+
+
+def test_pages_are_whole_and_load_nothing(run: FinishedRun, tmp_path: Path) -> None:
+    texts = {name: Outline(text) for name, text in pages(run, tmp_path).items()}
+    for page in texts.values():
+        assert all(address.startswith("data:") for address in page.addresses)
+    assert "fully supervised reference" in texts["front_page.html"].text
+    assert " ± " in texts["front_page.html"].text
+    assert CLASSES[1] in texts["summary_table.html"].text
+    provenance = texts["provenance.html"].text
+    assert "thresholds: [0.5, 0.3]" in provenance
+    assert "seed of trial 1 4" in provenance
+
+
+def test_front_page_says_supported_when_it_is(run: FinishedRun, tmp_path: Path) -> None:
+    text = Outline(pages(run, tmp_path)["front_page.html"]).text
+    assert " supported All 5 comparisons " in text
+    assert "✗" not in text
+
+
+def test_front_page_says_not_supported_when_methods_are_swapped(tmp_path: Path) -> None:
+    swapped = build_run(tmp_path / "run", swapped=True)
+    text = Outline(pages(swapped, tmp_path)["front_page.html"]).text
+    assert " not supported None of the 5 comparisons " in text
+    assert "worse, against the claim" in text
+    assert "✓" not in text
+
+
+def test_front_page_without_masks_claims_nothing(maskless: FinishedRun, tmp_path: Path) -> None:
+    text = Outline(pages(maskless, tmp_path)["front_page.html"]).text
+    assert "cannot be tested" in text
+    assert "no ground-truth masks" in text
+
+
+def summary(cam: list[float], amn: list[float]) -> dict:
+    def figures(values: list[float]) -> dict:
+        spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        miou = {"mean": float(np.mean(values)), "std": spread, "values": values}
+        return {
+            "activations": {"val": {"best_miou": miou}},
+            "segmentation": {"val": {"miou": miou}},
+        }
+
+    methods = {"cam": figures(cam), "amn": figures(amn)}
+    return {"run": "r", "trials": len(cam), "classes": [], "methods": methods}
+
+
+def difference(low: float, high: float) -> dict[str, str]:
+    return {
+        "section": "segmentation", "split": "val", "threshold": "0.50", "first": "cam",
+        "second": "amn", "low": str(low), "high": str(high),
+    }  # fmt: skip
+
+
+def judge(cam: list[float], amn: list[float], low: float = 1, high: float = 9) -> Verdict:
+    return verdict(summary(cam, amn), [difference(low, high)], "val")
+
+
+def test_differences_within_the_spread_do_not_count() -> None:
+    assert judge([40, 42], [50, 52]).answer == "supported"
+    assert judge([40, 60], [45, 65]).answer == "not supported"
+    assert judge([50, 52], [40, 42]).answer == "not supported"
+
+
+def test_differences_within_chance_do_not_count() -> None:
+    within = judge([40, 42], [50, 52], low=-1)
+    assert within.answer == "partly supported"
+    assert "within chance" in within.findings[1].text
+
+
+def test_a_single_trial_is_said_to_be_one() -> None:
+    assert "single trial" in judge([40], [50]).paragraph
+    assert "means of 2 trials" in judge([40, 41], [50, 51]).paragraph
+
+
+def test_names_and_colours() -> None:
+    assert method_name("full") == "fully supervised reference"
+    assert method_name("amn_no_balance") == "AMN, no balance"
+    assert compared_pair(["full", "amn", "cam"]) == ("cam", "amn")
+    assert compared_pair(["full", "amn"]) is None
+    assert compared_pair(["cam", "variant"]) == ("cam", "variant")
+    colours = colours_of(["cam", "amn", "full", "x", "y"])
+    assert len(set(colours.values())) == 5
+    assert colours_of(["amn"])["amn"] == colours["amn"]
+
+
+def gallery(run: FinishedRun, folder: Path, *extra: str) -> dict:
+    page = folder / "gallery.html"
+    flags = [*run.flags("run", "index", "methods", "shards"), "--source", "t0.50"]
+    assert make_gallery.main([*flags, "--output", str(page), *extra]) == 0
+    text = page.read_text()
+    assert "http" not in text.replace("http://www.w3.org", "")
+    Outline(text[: text.index("<script type")] + "</body></html>")
+    return json.loads(text.split('id="data">')[1].split("</script>")[0])
+
+
+def test_gallery_holds_what_each_image_has(run: FinishedRun, tmp_path: Path) -> None:
+    data = gallery(run, tmp_path)
+    assert len(data["images"]) == 8
+    by_id = {image["id"]: image for image in data["images"]}
+    titles = {
+        row["name"]: [picture["title"] for picture in row["pictures"]]
+        for row in by_id["val1"]["rows"]
+    }
+    assert titles == {
+        "": ["photo", "ground truth"],
+        "CAM": ["activation", "seeds", "prediction"],
+        "AMN": ["activation", "seeds", "prediction"],
+        "fully supervised reference": ["prediction"],
+    }
+    assert by_id["train1"]["rows"][1]["pictures"][2]["title"] == "pseudo-mask"
+    assert by_id["val1"]["labels"] == list(CLASSES)
+    assert by_id["val1"]["gain"] == pytest.approx(
+        by_id["val1"]["iou"]["AMN"] - by_id["val1"]["iou"]["CAM"], abs=0.11
+    )
+
+
+def test_gallery_of_few_images_and_without_masks(maskless: FinishedRun, tmp_path: Path) -> None:
+    data = gallery(maskless, tmp_path, "--gallery-images", "4")
+    assert [image["id"] for image in data["images"]] == ["val0", "val3", "train0", "train3"]
+    assert all(image["gain"] is None for image in data["images"])
+
+
+def test_compare_prints_figures_and_differing_settings(
+    run: FinishedRun, maskless: FinishedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (maskless.path / "config.yaml").write_text("run: demo\nseed: 9\nthresholds: [0.5, 0.3]\n")
+    page = tmp_path / "comparison.html"
+    assert compare.main([str(run.path), str(maskless.path), "--output", str(page)]) == 0
+    out = capsys.readouterr().out
+    assert "AMN: segmentation miou, val" in out
+    assert ["seed", "3", "9"] in [line.split() for line in out.splitlines()]
+    assert "thresholds" not in out
+    text = page.read_text()
+    assert "<svg" in text
+    assert "demo (2)" in Outline(text).text
+
+
+def test_compare_names_a_folder_that_is_no_run(
+    run: FinishedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare.main([str(run.path), str(tmp_path)]) == 2
+    assert "summary.json" in capsys.readouterr().err
+    assert compare.main([str(run.path)]) == 2
+
+
+def test_text_table_is_aligned() -> None:
+    assert text_table(["a", "b"], [["long", "1"]]).splitlines() == ["a     b", "-------", "long  1"]
+
+
+def test_thresholds_chosen_by_rule_are_marked(run: FinishedRun, tmp_path: Path) -> None:
+    for trial in TRIALS:
+        for method, threshold in (("cam", 0.2), ("amn", 0.4)):
+            chosen = ChosenThresholds.around(threshold + trial / 10, "otsu", 0.1, {})
+            chosen.write(run.path / str(trial) / method / "auto" / "thresholds.json")
+    folder = RunFolder.of(run.path, SHARDS)
+    data = RunData(
+        folder,
+        TRIALS,
+        run.methods,
+        ("t0.50", "auto"),
+        run.path / "summary.json",
+        run.path / "curves.csv",
+        None,
+    )
+    assert data.thresholds == (0.5,)
+    assert data.chosen_thresholds("auto") == pytest.approx({"cam": 0.25, "amn": 0.45})
+    assert data.chosen_thresholds("validation") == {}
+    sweep_curves(data, tmp_path / "sweep_curves.svg")
+    assert ElementTree.parse(tmp_path / "sweep_curves.svg").getroot().tag.endswith("svg")
+
+
+def test_networks_at_chosen_thresholds_stand_where_those_lie() -> None:
+    miou = {"mean": 60.0, "std": None, "values": [60.0]}
+    network = {"segmentation": {"val": {"miou": miou}}}
+    chosen = {"pseudo_masks": {"train": {"threshold": {"mean": 0.42, "std": None, "values": []}}}}
+    points = network_points({"0.30": network, "auto": network | chosen, "validation": network})
+    assert points == {"0.30": (0.3, 60.0, 0.0), "auto": (0.42, 60.0, 0.0)}

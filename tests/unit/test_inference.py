@@ -1,0 +1,191 @@
+"""Activations against a straightforward implementation of the paper's and the published formulas."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from tests.tiny_backbone import TinyBackbone
+from workflow_scripts.datasets.index import ImageRecord
+from workflow_scripts.models.amn import AmnNetwork
+from workflow_scripts.models.amn_activations import amn_activations
+from workflow_scripts.models.backbones import build_backbone
+from workflow_scripts.models.cam import CamNetwork
+from workflow_scripts.models.cam_activations import cam_activations
+from workflow_scripts.models.inference import (
+    mixed_normalisation,
+    normalise_by_maximum,
+    sum_over_scales,
+)
+from workflow_scripts.refinement.thresholding import local_labels
+from workflow_scripts.settings.backbone import BackboneSettings
+from workflow_scripts.storage.activations import (
+    ActivationReader,
+    ActivationWriter,
+    activation_shape,
+    upsample,
+)
+
+SCALES = (1.0, 0.5, 1.5, 2.0)
+CPU = torch.device("cpu")
+MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+LABELS = (2, 5)
+CLASSES = 5
+
+
+def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Smooth colours with some noise."""
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
+    image = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC)).astype(float)
+    return np.clip(image + rng.normal(0, 6, image.shape), 0, 255).astype(np.uint8)
+
+
+def views(image: np.ndarray, scale: float) -> list[Tensor]:
+    """The normalised image at a scale, [3, h, w], and its mirror image."""
+    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+    resized = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC) if scale != 1 else image
+    normalised = (np.asarray(resized) / 255.0 - MEAN) / STD
+    view = torch.from_numpy(normalised.transpose(2, 0, 1)).float()
+    return [view, torch.flip(view, (2,))]
+
+
+def reference_sum(image: np.ndarray, size: tuple[int, int], maps_of) -> Tensor:
+    """Maps of every scale and mirror image, one after another, added at `size`."""
+    total = None
+    for scale in SCALES:
+        for mirrored, view in enumerate(views(image, scale)):
+            maps = maps_of(view[None])
+            maps = torch.flip(maps, (3,)) if mirrored else maps
+            resized = F.interpolate(maps, size, mode="bilinear", align_corners=False)[0]
+            total = resized if total is None else total + resized
+    assert total is not None
+    return total
+
+
+def reference_cam(
+    network: CamNetwork, image: np.ndarray, rounded: tuple[int, int], size: tuple[int, int]
+) -> Tensor:
+    weight = network.classifier.weight
+    maps = reference_sum(image, rounded, lambda v: F.relu(F.conv2d(network.backbone(v), weight)))
+    present = maps[[label - 1 for label in LABELS], : size[0], : size[1]]
+    return torch.stack([channel / (channel.max() + 1e-5) for channel in present])
+
+
+def reference_amn(
+    network: AmnNetwork, image: np.ndarray, seed: np.ndarray, size: tuple[int, int]
+) -> Tensor:
+    labels = torch.zeros(1, CLASSES)
+    labels[0, [label - 1 for label in LABELS]] = 1
+    logits = reference_sum(image, size, lambda view: network(view, labels)) / (2 * len(SCALES))
+    probabilities = torch.softmax(logits, dim=0)[[0, *LABELS]]
+    result = probabilities.clone()
+    for channel, probability in enumerate(probabilities):
+        low, high = probability.min(), probability.max()
+        stretched = (probability - low) / (high - low + 1e-5)
+        result[channel] = torch.where(torch.from_numpy(seed != 0), stretched, probability)
+    return result[1:]
+
+
+@pytest.fixture(scope="module", params=["tiny", "resnet50"])
+def networks(request: pytest.FixtureRequest) -> tuple[CamNetwork, AmnNetwork]:
+    torch.manual_seed(0)
+    tiny = request.param == "tiny"
+    backbone = TinyBackbone(16) if tiny else build_backbone(BackboneSettings(name="resnet50"))
+    cam = CamNetwork(backbone, CLASSES).eval()
+    amn = AmnNetwork(backbone, CLASSES, (1, 2), 0.1, label_conditioning=True).eval()
+    return cam, amn
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 48), (43, 58)])
+def test_cam_equals_the_formulas(networks, height: int, width: int):
+    """Full size is reached by way of the size rounded up to a multiple of 16, then cropped."""
+    network, image = networks[0], photograph(height, width)
+    size = (-(-height // 4), -(-width // 4))
+    found = cam_activations(network, image, LABELS, size, SCALES, CPU)
+    with torch.no_grad():
+        padded = reference_cam(network, image, (4 * -(-height // 16), 4 * -(-width // 16)), size)
+    assert found.shape == (2, *size)
+    torch.testing.assert_close(found, padded, rtol=0, atol=1e-3)
+    assert found.min() >= 0 and 0.9 < found.max() <= 1
+
+
+def test_amn_equals_the_formulas(networks):
+    network, image = networks[1], photograph(43, 58)
+    size = (11, 15)
+    seed = np.zeros((43, 58), np.uint8)
+    seed[10:30, 20:40], seed[35:] = LABELS[0], 255
+    rows, columns = (np.floor((np.arange(n) + 0.5) * full / n).astype(int)
+                     for n, full in zip(size, seed.shape, strict=True))  # fmt: skip
+    found = amn_activations(network, image, LABELS, CLASSES, seed, size, SCALES, CPU)
+    with torch.no_grad():
+        expected = reference_amn(network, image, seed[np.ix_(rows, columns)], size)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
+
+
+class BlockMeans(CamNetwork):
+    """Maps without any learning: the means of red, green and blue over blocks of 16 × 16 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__(TinyBackbone(1), 3)
+
+    def activations(self, images: Tensor) -> Tensor:
+        colours = images * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None]
+        rows, columns = (-side % 16 for side in images.shape[-2:])
+        padded = F.pad(colours.float(), (0, columns, 0, rows), mode="replicate")
+        return F.avg_pool2d(padded, 16)
+
+
+@pytest.mark.parametrize(("height", "width"), [(160, 160), (187, 250)])
+def test_stored_activations_give_the_labels_of_full_size_ones(tmp_path, height: int, width: int):
+    """Stride 4 and half precision change fewer than one label in two hundred."""
+    y, x = np.mgrid[:height, :width]
+    image = np.zeros((height, width, 3), np.uint8)
+    for channel, (row, column, radius) in enumerate([(0.3, 0.3, 0.25), (0.8, 0.7, 0.3)]):
+        distance = np.hypot(y - row * height, x - column * width)
+        image[..., channel] = 255 / (1 + np.exp((distance - radius * height) / 8))
+    network, labels = BlockMeans(), (1, 2)
+    rounded = (16 * -(-height // 16), 16 * -(-width // 16))
+    total = reference_sum(image, rounded, network.activations)[:2, :height, :width]
+    full = (total / (total.amax(dim=(1, 2), keepdim=True) + 1e-5)).numpy()
+    record = ImageRecord("picture", Path("picture.jpg"), width, height, "train", labels, None)
+    with ActivationWriter(tmp_path / "shard.safetensors", [record]) as writer:
+        stored = cam_activations(network, image, labels, activation_shape(record)[1:], SCALES, CPU)
+        writer.write("picture", stored.numpy())
+    read = ActivationReader(tmp_path / "shard.safetensors").read("picture")
+    enlarged = upsample(read, height, width)
+    for threshold in (0.1, 0.3, 0.5, 0.7, 0.9):
+        same = local_labels(full, threshold) == local_labels(enlarged, threshold)
+        assert same.mean() >= 0.995, threshold
+
+
+def test_without_mirror_images_there_is_half_the_sum_of_a_symmetric_picture():
+    torch.manual_seed(0)
+    network = CamNetwork(TinyBackbone(8), 2).eval()
+    half = photograph(32, 32)
+    image = np.concatenate([half, half[:, ::-1]], axis=1)
+    once = sum_over_scales(
+        image, (1.0,), (8, 16), network.backbone, network.activations, CPU, flip=False
+    )
+    twice = sum_over_scales(image, (1.0,), (8, 16), network.backbone, network.activations, CPU)
+    torch.testing.assert_close(twice, once + once.flip(-1), rtol=1e-4, atol=1e-5)
+
+
+def test_mixed_normalisation_by_hand():
+    probabilities = torch.tensor([[[0.1, 0.2], [0.3, 0.5]]])
+    seed = torch.tensor([[0.0, 3.0], [255.0, 0.0]])
+    found = mixed_normalisation(probabilities, seed)
+    expected = torch.tensor([[[0.1, 0.25], [0.5, 0.5]]])
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+def test_a_flat_or_empty_map_stays_finite():
+    zero = torch.zeros(2, 3, 3)
+    assert normalise_by_maximum(zero).equal(zero)
+    assert mixed_normalisation(zero, torch.ones(3, 3)).equal(zero)
+    assert normalise_by_maximum(zero[:0]).shape == (0, 3, 3)
+    assert mixed_normalisation(zero[:0], torch.ones(3, 3)).shape == (0, 3, 3)

@@ -1,0 +1,36 @@
+import sys
+
+from workflow_scripts.training.launch import command
+
+STAGE = ["train_cam", "--output", "model.safetensors"]
+
+
+def test_one_gpu_or_none_is_a_plain_process():
+    plain = [sys.executable, "-m", "workflow_scripts.train_cam", "--output", "model.safetensors"]
+    assert command(0, STAGE, {}) == plain
+    assert command(1, STAGE, {"SLURM_JOB_NUM_NODES": "1"}) == plain
+
+
+def test_several_gpus_of_a_node_are_torchrun():
+    given = command(4, STAGE, {})
+    assert given[1:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4"]
+    assert given[5:] == ["-m", "workflow_scripts.train_cam", "--output", "model.safetensors"]
+
+
+def test_several_nodes_are_torchrun_on_each():
+    job = {"SLURM_JOB_ID": "17", "SLURM_JOB_NUM_NODES": "2"}
+    given = command(8, STAGE, job, "gpu1")
+    assert given[:4] == ["srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1"]
+    assert "--nnodes=2" in given and "--nproc-per-node=4" in given
+    endpoint = next(flag for flag in given if flag.startswith("--rdzv-endpoint="))
+    assert endpoint.startswith("--rdzv-endpoint=gpu1:")
+    assert given[-4:] == ["-m", "workflow_scripts.train_cam", "--output", "model.safetensors"]
+
+
+def test_two_jobs_of_a_node_use_different_ports():
+    endpoints = {
+        next(flag for flag in command(8, STAGE, job, "gpu1") if "endpoint" in flag)
+        for number in range(5)
+        for job in [{"SLURM_JOB_ID": str(number), "SLURM_JOB_NUM_NODES": "2"}]
+    }
+    assert len(endpoints) == 5

@@ -1,0 +1,157 @@
+"""What the rules ask of a configuration."""
+
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from workflow_scripts.errors import InputError
+from workflow_scripts.planning.environments import ENVS, PYTHON, pinned, render_conda
+from workflow_scripts.planning.workflow import Workflow
+
+
+def plan(**values: Any) -> Workflow:
+    return Workflow({"dataset": {"kind": "demo"}, **values})
+
+
+def wildcards(**values: str) -> Any:
+    return SimpleNamespace(**values)
+
+
+def test_a_mistake_is_an_input_error():
+    with pytest.raises(InputError, match="did you mean `trials`"):
+        plan(trial=3)
+
+
+def test_paths_of_a_run():
+    made = plan(run="mine", results="/big/disk")
+    assert made.index == "/big/disk/mine/dataset/index.csv"
+    assert made.path("{trial}", "cam") == "/big/disk/mine/{trial}/cam"
+    assert made.log("train_cam", "{trial}").startswith("/big/disk/mine/logs/train_cam/")
+    assert made.benchmark("summarise").endswith("benchmarks/summarise/summarise.tsv")
+
+
+def test_shards_are_named_in_order_and_once():
+    assert plan().shards("train", "val") == ["train-00", "val-00"]
+    assert plan(shards=2).shards("val", "val") == ["val-00", "val-01"]
+    many = plan(shards=101).shards("train")
+    assert many == sorted(many) and many[0] == "train-000" and many[-1] == "train-100"
+    names = wildcards(shard="train_aug-07")
+    assert plan(shards=12).shard_flags(names) == "--split train_aug --shard 7 --shards 12"
+
+
+def test_every_trial_has_its_own_seed():
+    made = plan(seed=10, trials=3, splits={"training": ["train", "train_aug"]})
+    flags = [made.training_flags(wildcards(trial=str(trial))) for trial in made.trials]
+    assert flags == [f"--splits train train_aug --seed {seed}" for seed in (10, 11, 12)]
+
+
+def test_sources_are_named_by_their_threshold():
+    made = plan(thresholds=[0.5, 0.254, "auto"])
+    assert made.sources == ["t0.50", "t0.25", "auto"]
+    assert made.threshold_flags(wildcards(source="t0.25")) == "--threshold 0.254"
+    chosen = made.threshold_flags(wildcards(source="auto", trial="1", method="amn"))
+    assert chosen == "--thresholds results/demo/1/amn/auto/thresholds.json"
+
+
+def test_dataset_flags_begin_with_the_kind():
+    words = shlex.split(plan().dataset_flags)
+    assert words[0] == "demo" and "--kind" not in words
+    assert words[words.index("--train-images") + 1] == "400"
+
+
+def test_flags_of_variants_and_of_seeds():
+    made = plan(
+        variants={"plain": {"balance": False}},
+        methods=["cam", "amn", "plain"],
+        refine_seeds={"cam": {"foreground_threshold": 0.6}},
+    )
+    assert "--no-balance" in made.amn_flags(wildcards(method="plain"))
+    assert "--balance" in made.amn_flags(wildcards(method="amn"))
+    assert "--foreground-threshold 0.6 " in made.seed_flags(wildcards(method="cam"))
+    assert "--foreground-threshold 0.45 " in made.seed_flags(wildcards(method="plain"))
+
+
+def test_variants_share_the_stage_of_the_cam():
+    made = plan(variants={"plain": {"balance": False}}, methods=["cam", "amn", "plain"], shards=2)
+    seeds = made.source_training_seeds(wildcards(trial="1", method="plain"))
+    assert seeds == [f"results/demo/1/cam/seeds/train-0{shard}.zip" for shard in (0, 1)]
+    own = made.own_training_seeds(wildcards(trial="1", method="plain"))
+    assert own[0] == "results/demo/1/plain/seeds/train-00.zip"
+
+
+def test_networks_of_a_study():
+    """Two methods at two thresholds and the full reference once, for each trial."""
+    made = plan(methods=["cam", "amn", "full"], thresholds=[0.5, 0.3], trials=2)
+    assert len(made.networks) == 2 * (2 * 2 + 1)
+    assert "results/demo/1/full/truth/segmentation/model.safetensors" in made.networks
+    assert made.methods == ["cam", "amn"]
+    assert made.training_masks(wildcards(trial="0", method="full", source="truth")) == []
+    assert len(set(made.predictions)) == len(made.predictions) == 10
+
+
+def test_full_alone_is_no_method_with_activations():
+    assert not any("/full/" in path for path in plan().networks)
+    made = plan(methods=["cam", "full"])
+    assert not any("/full/" in path and "seeds" in path for path in made.evaluations)
+
+
+def test_evaluations_of_the_demo():
+    evaluations = plan().evaluations
+    assert len(set(evaluations)) == len(evaluations)
+    for method in ("cam", "amn"):
+        for shard in ("train-00", "val-00"):
+            folder = f"results/demo/0/{method}"
+            assert f"{folder}/seeds/{shard}.json" in evaluations
+            assert f"{folder}/sweep/{shard}.safetensors" in evaluations
+            assert f"{folder}/t0.50/evaluation/pseudo_masks/{shard}.json" in evaluations
+        assert f"{folder}/t0.50/evaluation/segmentation/val-00.json" in evaluations
+        assert f"{folder}/t0.50/evaluation/segmentation/train-00.json" not in evaluations
+
+
+def test_without_masks_nothing_is_compared_with_the_truth(tmp_path: Path):
+    made = plan(masks=False)
+    assert all("/seeds/" in path for path in made.evaluations)
+    assert made.networks
+    folder = {"kind": "folder", "root": str(tmp_path)}
+    assert not plan(dataset=folder).has_masks
+    (tmp_path / "masks").mkdir()
+    assert plan(dataset=folder).has_masks
+    assert not plan(dataset=folder, masks=False).has_masks
+
+
+def test_boundaries_slot_in_between_activations_and_masks():
+    names = wildcards(trial="0", method="amn", shard="val-00", source="t0.50")
+    assert "/activations/" in plan().refined_activations(names)
+    assert "/propagated/" in plan(boundary={"enabled": True}).refined_activations(names)
+
+
+def test_masks_that_are_evaluated():
+    made = plan()
+    assert made.evaluated_masks(wildcards(kind="pseudo_masks")).endswith(
+        "/pseudo_masks/{shard}.zip"
+    )
+    predictions = made.evaluated_masks(wildcards(kind="segmentation"))
+    assert predictions.endswith("/segmentation/predictions/{shard}.zip")
+
+
+def test_conda_environment_is_in_step_with_the_requirements():
+    expected = render_conda(pinned(ENVS / "requirements.txt"))
+    assert (ENVS / "environment.yaml").read_text() == expected
+
+
+def test_every_requirement_is_pinned():
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        requirements = pinned(ENVS / name)
+        assert requirements and all("==" in line for line in requirements)
+
+
+def test_container_installs_the_requirements_and_nothing_else():
+    recipe = (ENVS / "Dockerfile").read_text()
+    assert f"FROM python:{PYTHON}-slim" in recipe
+    assert "COPY envs/requirements.txt /tmp/requirements.txt" in recipe
+    installs = [line for line in recipe.splitlines() if "pip install" in line]
+    assert installs == ["RUN pip install --no-cache-dir -r /tmp/requirements.txt"]
+    assert "==" not in recipe

@@ -1,0 +1,113 @@
+"""Labels for any images, from a trained model's folder."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tiny_models import CLASSES, save_segmentation
+from workflow_scripts.datasets.image_folder import stems
+from workflow_scripts.datasets.images import read_image, read_mask
+from workflow_scripts.predict import areas, main, overlay
+from workflow_scripts.storage.masks import voc_palette
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_segmentation(tmp_path_factory.mktemp("model") / "segmentation")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    folder = tmp_path / "photos"
+    for name, size in (("a.jpg", (64, 48)), ("a.png", (33, 65)), ("deep er/ü.png", (40, 40))):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 256, (6, 6, 3), np.uint8)
+        Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(folder / name)
+    return folder
+
+
+def run(model: Path, images: Path, out: Path, *more: str) -> int:
+    return main(["--model", str(model), "--images", str(images), "--out", str(out), *more])
+
+
+def test_every_image_gets_mask_overlay_and_areas(model: Path, images: Path) -> None:
+    out = images / "labelled"
+    assert run(model, images, out, "--device", "cpu") == 0
+    masks = {path.relative_to(out / "masks").as_posix() for path in (out / "masks").rglob("*.png")}
+    assert masks == {"a.jpg.png", "a.png.png", "deep er/ü.png"}
+    with (out / "areas.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    for name, mask_name in (("a.jpg", "a.jpg.png"), ("deep er/ü.png", "deep er/ü.png")):
+        mask, image = read_mask(out / "masks" / mask_name), read_image(images / name)
+        assert mask.shape == image.shape[:2]
+        mine = [row for row in rows if row["image"] == name]
+        assert sum(int(row["pixels"]) for row in mine) == mask.size
+        assert {int(row["number"]) for row in mine} == set(np.unique(mask))
+        assert {row["class"] for row in mine} <= {"background", *CLASSES}
+    # What was written is not taken for images the next time.
+    assert run(model, images, out) == 0
+    assert len(list((out / "masks").rglob("*.png"))) == 3
+
+
+def test_a_broken_image_is_skipped_and_counted(
+    model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (images / "b.jpg").write_bytes((images / "a.jpg").read_bytes()[:200])
+    assert run(model, images, tmp_path / "out", "--no-overlays") == 2
+    message = capsys.readouterr().err
+    assert "1 of 4 images could not be read" in message
+    assert "b.jpg" in message
+    assert "Traceback" not in message
+    assert len(list((tmp_path / "out/masks").rglob("*.png"))) == 3
+    assert not (tmp_path / "out/overlays").exists()
+    assert (tmp_path / "out/areas.csv").exists()
+
+
+def test_bad_folders_and_other_versions(
+    model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert run(tmp_path / "nowhere", images, tmp_path / "o") == 2
+    assert "no such file. Give the folder of a trained segmentation" in capsys.readouterr().err
+    assert run(model, tmp_path / "nowhere", tmp_path / "o") == 2
+    assert "no such folder of images" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert run(model, tmp_path / "empty", tmp_path / "o") == 2
+    assert "holds no image" in capsys.readouterr().err
+    other = save_segmentation(tmp_path / "other", version=2)
+    assert run(other, images, tmp_path / "o") == 2
+    assert "a model of format 2, this version of the workflow reads format 1" in (
+        capsys.readouterr().err
+    )
+
+
+def test_names_keep_a_shared_suffix() -> None:
+    assert stems(["a.jpg", "a.png", "d/a.jpg", "b.c.png"]) == {
+        "a.jpg": "a.jpg", "a.png": "a.png", "d/a.jpg": "d/a", "b.c.png": "b.c",
+    }  # fmt: skip
+
+
+def test_areas_and_overlay_by_hand(tmp_path: Path) -> None:
+    mask = np.array([[0, 2], [2, 2]], np.uint8).repeat(8, 0).repeat(8, 1)
+    assert areas("x", mask, CLASSES) == [
+        {"image": "x", "class": "background", "number": 0, "pixels": 64, "share": 0.25},
+        {"image": "x", "class": "dog", "number": 2, "pixels": 192, "share": 0.75},
+    ]
+    (tmp_path / "o.jpg").write_bytes(overlay(np.full((16, 16, 3), 100, np.uint8), mask))
+    shown = read_image(tmp_path / "o.jpg").astype(int)
+    expected = (100 + voc_palette()[2].astype(int)) / 2
+    assert abs(shown[12, 12] - expected).max() < 20
+    assert abs(shown[3, 3] - 100).max() < 20
+
+
+def test_figures_beside_the_weights_are_shown(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    model = save_segmentation(tmp_path / "m")
+    (model / "figures.json").write_text(json.dumps({"splits": {"val": {"miou": 51.25}}}))
+    assert run(model, images, tmp_path / "out", "--flip", "--scales", "1", "0.5") == 0
+    assert "its mIoU on val: 51.2" in capsys.readouterr().err

@@ -1,0 +1,160 @@
+"""Measure the workflow's kernels against the usual implementations, on this machine.
+
+References and ours run in turn, pair by pair, on the same images and weights. Writes a JSON file: for
+each benchmark the medians, their ratio with its range and how far the results agree, and the machine.
+With --table it measures nothing and shows the table of such a file, or puts it into a page.
+"""
+
+import importlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import Field
+
+from workflow_scripts.benchmarks.comparison import Comparison
+from workflow_scripts.benchmarks.table import insert, read_bench, table
+from workflow_scripts.console.stage import NoSettings, StageFiles, run_stage
+from workflow_scripts.errors import InputError
+from workflow_scripts.report.provenance import commit, hardware, versions
+from workflow_scripts.storage.atomic import atomic_path
+
+logger = logging.getLogger(__name__)
+
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE_LIBRARY = "pydensecrf2"
+
+
+class Target(NamedTuple):
+    """What a benchmark should reach.
+
+    A limit is kept when no pair exceeds it; a ratio is reached when the median does. Agreement: the
+    least share of equal results, or the largest difference.
+    """
+
+    ratio: float
+    agreement: float | None
+    is_limit: bool = False
+    is_difference: bool = False
+
+
+TARGETS = {
+    "dense_crf_seeds": Target(4, 0.999),
+    "dense_crf_21": Target(2, 0.999),
+    "random_walk": Target(300, 1e-4, is_difference=True),
+    "threshold_sweep": Target(30, 1.0),
+    "infer_cam_resnet50": Target(3, 0.995),
+    "train_amn_resnet50": Target(3, 0.01, is_difference=True),
+    "activation_storage": Target(20, 0.995),
+    "memory_growth": Target(1.1, None, is_limit=True),
+}
+
+
+class Files(StageFiles):
+    """Which benchmarks to run, and outputs."""
+
+    output: Path = Field(Path("results/bench/bench.json"), description="file to write (JSON)")
+    only: tuple[str, ...] = Field(
+        (), description=f"run these alone; there are {', '.join(TARGETS)}"
+    )
+    rounds: int = Field(3, ge=1, description="how often each benchmark measures its pairs")
+    threads: int = Field(os.cpu_count() or 1, ge=1, description="processor cores to use")
+    table: Path | None = Field(None, description="bench.json to show as a Markdown table")
+    page: Path | None = Field(
+        None, description="with --table: page whose lines between the markers the table replaces"
+    )
+
+    @property
+    def owned(self) -> Path | None:
+        """The output, unless nothing is measured."""
+        return self.output if self.table is None else None
+
+
+def judged(comparison: Comparison, target: Target) -> dict[str, Any]:
+    """The figures of a benchmark beside its target, and by how much it misses that.
+
+    `missed_by` is the lacking (or exceeding) share of the target, 0 where it is met.
+    """
+    figures = comparison.figures()
+    if target.is_limit:
+        missed = figures["ratio_max"] / target.ratio - 1
+    else:
+        missed = 1 - figures["ratio"] / target.ratio
+    agreement, wanted = figures["agreement"], target.agreement
+    agrees = agreement is None or wanted is None
+    if not agrees:
+        agrees = agreement <= wanted if target.is_difference else agreement >= wanted
+    return figures | {
+        "target": target.ratio,
+        "target_is_limit": target.is_limit,
+        "target_met": missed <= 0,
+        "missed_by": max(0.0, missed),
+        "target_agreement": wanted,
+        "agreement_met": bool(agrees),
+    }
+
+
+def measure(name: str, rounds: int, sizes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Run one benchmark; `sizes` are its other arguments, for those that want it small."""
+    module = importlib.import_module(f"workflow_scripts.benchmarks.{name}")
+    return judged(module.measure(rounds, **(sizes or {})), TARGETS[name])
+
+
+def surroundings(threads: int) -> dict[str, Any]:
+    """Machine, versions, threads, date and commit."""
+    installed = dict(versions())
+    try:
+        installed[REFERENCE_LIBRARY] = metadata.version(REFERENCE_LIBRARY)
+    except metadata.PackageNotFoundError:
+        logger.info("%s is not installed", REFERENCE_LIBRARY)
+    return {
+        "machine": dict(hardware()),
+        "versions": installed,
+        "threads": threads,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": commit(ROOT),
+    }
+
+
+def write(path: Path, entries: dict[str, Any], threads: int) -> dict[str, Any]:
+    """Write bench.json; returns its content."""
+    bench = {"entries": entries} | surroundings(threads)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(bench, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    return bench
+
+
+def work(files: Files, settings: NoSettings) -> None:
+    """Measure and write, or show what was measured."""
+    if files.table is not None:
+        text = table(read_bench(files.table))
+        if files.page is None:
+            print(text)
+        else:
+            insert(text, files.page)
+        return
+    if files.page is not None:
+        raise InputError("--page: needs --table, the bench.json that the page is to show")
+    unknown = sorted(set(files.only) - set(TARGETS))
+    if unknown:
+        raise InputError(f"--only: unknown {', '.join(unknown)}; there are {', '.join(TARGETS)}")
+    entries = {}
+    for name in files.only or TARGETS:
+        entries[name] = measure(name, files.rounds)
+        logger.info("%s: %s", name, entries[name])
+    print(table(write(files.output, entries, files.threads)))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    return run_stage("bench", __doc__, Files, NoSettings, work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

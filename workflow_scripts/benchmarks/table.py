@@ -1,0 +1,85 @@
+"""The table of a bench.json, as Markdown."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts.errors import InputError
+from workflow_scripts.storage.atomic import atomic_path
+
+BEGIN, END = "<!-- bench -->", "<!-- end of bench -->"
+_HEADER = "| benchmark | reference | ours | ratio (range) | target | agreement |"
+
+
+def read_bench(path: Path) -> dict[str, Any]:
+    """Read a bench.json; InputError when it is none."""
+    try:
+        bench: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        bench["entries"], bench["machine"]
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; `make bench` writes it") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a file that `make bench` wrote ({error!r})") from None
+    return bench
+
+
+def _amount(value: float, unit: str) -> str:
+    """A figure with its unit, for people."""
+    if unit.startswith("bytes"):
+        return f"{value / 1e6:.3g} MB"
+    return f"{1000 * value:.3g} ms" if value < 1 else f"{value:.3g} s"
+
+
+def _agreement(entry: dict[str, Any]) -> str:
+    value = entry["agreement"]
+    if value is None:
+        return ""
+    shown = f"{100 * value:.2f} %" if entry["agreement_of"].startswith("equal") else f"{value:.1e}"
+    return f"{shown} {entry['agreement_of']}"
+
+
+def _row(name: str, entry: dict[str, Any]) -> str:
+    sign = "≤" if entry["target_is_limit"] else "≥"
+    missed = "" if entry["target_met"] else ", missed"
+    cells = (
+        f"`{name}`",
+        _amount(entry["reference"], entry["unit"]),
+        _amount(entry["ours"], entry["unit"]),
+        f"{entry['ratio']:.3g} ({entry['ratio_min']:.3g}–{entry['ratio_max']:.3g})",
+        f"{sign} {entry['target']:g}{missed}",
+        _agreement(entry),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def table(bench: dict[str, Any]) -> str:
+    """The entries as a Markdown table, and below it the machine and what each entry measures."""
+    machine = bench["machine"]
+    lines = [_HEADER, "| --- | --: | --: | --: | --: | --- |"]
+    lines += [_row(name, entry) for name, entry in bench["entries"].items()]
+    lines += [
+        "",
+        f"Medians of interleaved pairs on {machine['processor']}, {machine['cores']} cores, "
+        f"{machine['memory']}; {bench['threads']} threads, torch {bench['versions'].get('torch', '?')}, "
+        f"{bench['date']}.",
+        "",
+    ]
+    lines += [f"- `{name}`: {e['unit']}; {e['note']}" for name, e in bench["entries"].items()]
+    return "\n".join(lines)
+
+
+def insert(text: str, page: Path) -> None:
+    """Replace what stands between the markers of a page.
+
+    Raises:
+        InputError: The page cannot be read or lacks the markers.
+    """
+    try:
+        before, begin, rest = page.read_text("utf-8").partition(BEGIN)
+    except OSError as error:
+        raise InputError(f"{page}: not readable ({error.strerror})") from None
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise InputError(f"{page}: lacks the lines `{BEGIN}` and `{END}`; add them, run again")
+    with atomic_path(page) as temporary:
+        temporary.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", "utf-8")

@@ -1,0 +1,73 @@
+"""Choose thresholds for one method's activations by a rule that sees no mask (`auto`).
+
+Reads the index's image labels and all training shards of activations; the rule `refinement` reads
+the images too. Writes a JSON file: `pseudo_mask`, the background threshold of the pseudo-masks;
+`seed_foreground` and `seed_background`, the two thresholds of the seeds; the `rule`; and for
+comparison the `candidates` of all rules that cost nothing more. Thresholds are activations, 0…1.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from workflow_scripts.console.progress import progress
+from workflow_scripts.console.stage import StageFiles, run_stage
+from workflow_scripts.datasets.index import read_index
+from workflow_scripts.evaluation.threshold_choice import (
+    gather,
+    gather_agreement,
+    label_free_candidates,
+    read_activations,
+    sample_activations,
+)
+from workflow_scripts.evaluation.threshold_sweep import even_thresholds
+from workflow_scripts.settings.thresholds import ThresholdSettings
+from workflow_scripts.storage.thresholds import ChosenThresholds
+
+logger = logging.getLogger(__name__)
+
+
+class Files(StageFiles):
+    """Inputs and outputs."""
+
+    index: Path = Field(description="index.csv of the dataset")
+    activations: tuple[Path, ...] = Field(
+        min_length=1, description="shards of activations of the training images (safetensors)"
+    )
+    output: Path = Field(description="file of thresholds to write (JSON)")
+
+
+def work(files: Files, settings: ThresholdSettings) -> None:
+    """Write the thresholds."""
+    index = read_index(files.index)
+    images = progress(
+        read_activations(index, files.activations), description="choose_thresholds: count"
+    )
+    statistics = gather(images, len(index.classes), even_thresholds(settings.step))
+    agreement = None
+    if settings.rule == "refinement":
+        sample = sample_activations(index, files.activations, settings.sample)
+        shown = progress(sample, total=settings.sample, description="choose_thresholds: refine")
+        agreement = gather_agreement(shown, len(index.classes), settings)
+    candidates = label_free_candidates(statistics, agreement, settings)
+    chosen = ChosenThresholds.around(
+        candidates[settings.rule], settings.rule, settings.seed_margin, candidates
+    )
+    chosen.write(files.output)
+    logger.info(
+        "rule %s: pseudo-masks at %.3f, seeds at %.3f and %.3f; candidates: %s",
+        settings.rule, chosen.pseudo_mask, chosen.seed_foreground, chosen.seed_background,
+        ", ".join(f"{name} {value:.3f}" for name, value in chosen.candidates.items()),
+    )  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage; returns its exit code."""
+    return run_stage("choose_thresholds", __doc__, Files, ThresholdSettings, work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""Measure the rules behind `auto` on a finished run that has masks: threshold, mIoU there, regret.
+
+For each trial and method, every rule chooses a threshold from the activations of one split, without
+masks; the stored threshold sweeps, made with masks, say what it is worth. Regret is the best mIoU of
+any threshold minus the mIoU at the chosen one, in points. `agreement` chooses for pairs of methods
+(kappa of their masks). With `--validation-split`, the best threshold of that split is measured too.
+Prints a table of means, and writes every row.
+"""
+
+import csv
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from workflow_scripts.console.progress import progress
+from workflow_scripts.console.stage import StageFiles, run_stage
+from workflow_scripts.datasets.index import Index, read_index
+from workflow_scripts.errors import InputError
+from workflow_scripts.evaluation.agreement import MethodAgreement
+from workflow_scripts.evaluation.sweep_file import merge_shards
+from workflow_scripts.evaluation.threshold_choice import (
+    gather,
+    gather_agreement,
+    label_free_candidates,
+    read_activations,
+    sample_activations,
+)
+from workflow_scripts.evaluation.threshold_curve import ThresholdCurve
+from workflow_scripts.evaluation.threshold_sweep import even_thresholds
+from workflow_scripts.evaluation.thresholds import method_agreement
+from workflow_scripts.settings.thresholds import VALIDATION, ThresholdSettings
+from workflow_scripts.storage.atomic import atomic_path
+
+COLUMNS = (
+    "trial", "method", "split", "rule", "threshold", "miou", "best_threshold", "best_miou", "regret",
+)  # fmt: skip
+GIVEN = (0.3, 0.5)
+AGREEMENT_STEP = 0.02
+
+
+class Files(StageFiles):
+    """Inputs and outputs."""
+
+    run: Path = Field(description="folder of the run, results/<run>")
+    split: str = Field("train", description="split whose activations choose, and are scored")
+    validation_split: str | None = Field(
+        None, description="split whose masks choose the threshold of the rule `validation`"
+    )
+    refine: bool = Field(True, description="measure the rule `refinement` too, which is slow")
+    out: Path | None = Field(None, description="table to write (CSV)")
+
+
+def shards_of(folder: Path, split: str) -> list[Path]:
+    """Return the files of a split in a folder of shards, in order."""
+    return sorted(
+        folder.glob(f"{split}-*.safetensors"), key=lambda path: int(path.stem.rpartition("-")[2])
+    )
+
+
+def methods_of(run: Path) -> list[tuple[str, str]]:
+    """Return (trial, method) of all methods of a run that have sweeps, trials ascending."""
+    folders = [path.parent for path in run.glob("*/*/sweep") if path.is_dir()]
+    found = sorted((folder.parent.name, folder.name) for folder in folders)
+    if not found:
+        raise InputError(
+            f"{run}: no threshold sweeps below it; run the workflow on a dataset with masks first"
+        )
+    return found
+
+
+def rows(files: Files, settings: ThresholdSettings) -> Iterator[dict[str, Any]]:
+    """Yield one row for each trial, method and rule."""
+    index = read_index(files.run / "dataset" / "index.csv")
+    curves = {}
+    for trial, method in methods_of(files.run):
+        folder = files.run / trial / method
+        sweeps = shards_of(folder / "sweep", files.split)
+        shards = shards_of(folder / "activations", files.split)
+        if not sweeps or not shards:
+            raise InputError(f"{folder}: no sweep or no activations of split {files.split!r}")
+        curve = curves[trial, method] = merge_shards(sweeps).plain.curve()
+        found = _candidates(files, index, shards, settings)
+        found |= {f"given {threshold:.2f}": threshold for threshold in GIVEN}
+        if files.validation_split:
+            other = shards_of(folder / "sweep", files.validation_split)
+            if not other:
+                raise InputError(f"{folder}: no sweep of split {files.validation_split!r}")
+            chosen = merge_shards(other).plain.curve()
+            found[VALIDATION] = float(chosen.thresholds[chosen.best])
+        for rule, threshold in found.items():
+            yield _row(trial, method, files.split, rule, threshold, curve)
+    yield from _agreements(files, index, curves)
+
+
+def _candidates(
+    files: Files, index: Index, shards: Sequence[Path], settings: ThresholdSettings
+) -> dict[str, float]:
+    classes = len(index.classes)
+    statistics = gather(read_activations(index, shards), classes, even_thresholds(settings.step))
+    agreement = None
+    if files.refine:
+        sample = sample_activations(index, shards, settings.sample)
+        shown = progress(sample, total=settings.sample, description="refine")
+        agreement = gather_agreement(shown, classes, settings)
+    return label_free_candidates(statistics, agreement, settings)
+
+
+def _agreements(
+    files: Files, index: Index, curves: dict[tuple[str, str], ThresholdCurve]
+) -> Iterator[dict[str, Any]]:
+    """Yield the thresholds at which each pair of methods agrees best."""
+    for (trial, first), (other, second) in permutations(curves, 2):
+        if trial != other:
+            continue
+        agreement = MethodAgreement(even_thresholds(AGREEMENT_STEP))
+        pairs = zip(
+            read_activations(index, shards_of(files.run / trial / first / "activations", files.split)),
+            read_activations(index, shards_of(files.run / trial / second / "activations", files.split)),
+            strict=True,
+        )  # fmt: skip
+        for (record, one), (_, two) in pairs:
+            if record.labels:
+                agreement.update(one, two, record.height, record.width)
+        threshold, _ = method_agreement(agreement)
+        rule = f"agreement with {second}"
+        yield _row(trial, first, files.split, rule, threshold, curves[trial, first])
+
+
+def _row(
+    trial: str, method: str, split: str, rule: str, threshold: float, curve: ThresholdCurve
+) -> dict[str, Any]:
+    miou, best = 100 * curve.miou_at(threshold), 100 * float(curve.miou[curve.best])
+    return {
+        "trial": trial,
+        "method": method,
+        "split": split,
+        "rule": rule,
+        "threshold": round(threshold, 4),
+        "miou": round(miou, 3),
+        "best_threshold": round(float(curve.thresholds[curve.best]), 4),
+        "best_miou": round(best, 3),
+        "regret": round(best - miou, 3),
+    }
+
+
+def table(found: Sequence[dict[str, Any]]) -> str:
+    """Return means over the trials as lines of text, smallest regret first within a method."""
+    groups = defaultdict(list)
+    for row in found:
+        groups[row["method"], row["rule"]].append(row)
+    lines = [
+        f"{'method':16}{'rule':22}{'threshold':>10}{'mIoU':>8}{'best':>8}{'regret':>8}  trials"
+    ]
+    means = {
+        key: {name: float(np.mean([row[name] for row in group])) for name in COLUMNS[4:]}
+        for key, group in groups.items()
+    }
+    for method, rule in sorted(groups, key=lambda key: (key[0], means[key]["regret"])):
+        mean = means[method, rule]
+        lines.append(
+            f"{method:16}{rule:22}{mean['threshold']:10.3f}{mean['miou']:8.2f}"
+            f"{mean['best_miou']:8.2f}{mean['regret']:8.2f}"
+            f"  {'; '.join(str(row['regret']) for row in groups[method, rule])}"
+        )
+    return "\n".join(lines)
+
+
+def work(files: Files, settings: ThresholdSettings) -> None:
+    """Print the table and write it if asked."""
+    found = list(rows(files, settings))
+    print(table(found))
+    if files.out is not None:
+        with atomic_path(files.out) as temporary, temporary.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(found)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    return run_stage("compare_thresholds", __doc__, Files, ThresholdSettings, work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Command-line flags made from typed settings."""
+
+import argparse
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from workflow_scripts.settings.base import flag_name, validate
+
+First = TypeVar("First", bound=BaseModel)
+Second = TypeVar("Second", bound=BaseModel)
+
+
+def _without_none(annotation: Any) -> Any:
+    """`X | None` → `X`."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+        return kinds[0] if len(kinds) == 1 else annotation
+    return annotation
+
+
+def _metavar(kind: Any) -> str:
+    names = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
+    return names.get(kind, "VALUE")
+
+
+def _help(field: FieldInfo, default: Any) -> str:
+    text = (field.description or "").replace("%", "%%")
+    if default is PydanticUndefined:
+        return f"{text} (required)"
+    if default is None:
+        return text
+    shown = " ".join(map(str, default)) if isinstance(default, (list, tuple)) else default
+    return f"{text} (default: {shown})"
+
+
+def add_flags(
+    parser: argparse._ArgumentGroup,
+    model: type[BaseModel],
+    prefix: tuple[str, ...] = (),
+    defaults: BaseModel | None = None,
+) -> None:
+    """Add one flag a field, nested models with their name in front.
+
+    Values stay text, flags not given stay absent: validation and defaults are the model's.
+    """
+    for name, field in model.model_fields.items():
+        path = (*prefix, name)
+        kind = _without_none(field.annotation)
+        default = field.get_default() if defaults is None else getattr(defaults, name)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            add_flags(parser, kind, path, default)
+            continue
+        options: dict[str, Any] = {
+            "dest": ".".join(path),
+            "default": argparse.SUPPRESS,
+            "help": _help(field, default),
+        }
+        if kind is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        elif get_origin(kind) is Literal:
+            options["metavar"] = "{" + ",".join(map(str, get_args(kind))) + "}"
+        elif get_origin(kind) in (list, tuple):
+            options |= {"nargs": "*", "metavar": _metavar(get_args(kind)[0])}
+        else:
+            options["metavar"] = _metavar(kind)
+        parser.add_argument(flag_name(path), **options)
+
+
+def _nested(flat: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """{"crf.iterations": 5} → {"crf": {"iterations": 5}}, restricted to the fields of one model."""
+    values: dict[str, Any] = {}
+    for dotted, value in flat.items():
+        head, *rest = dotted.split(".")
+        if head not in model.model_fields:
+            continue
+        target = values
+        for key in [head, *rest][:-1]:
+            target = target.setdefault(key, {})
+        target[[head, *rest][-1]] = value
+    return values
+
+
+def parse(
+    description: str | None,
+    files: type[First],
+    settings: type[Second],
+    argv: Sequence[str] | None,
+    program: str,
+) -> tuple[First, Second]:
+    """Read a stage's command line into its two models: the files it works on, and its settings.
+
+    Args:
+        description: The stage's docstring, shown by `--help`.
+        files: Model of the inputs, outputs and the like.
+        settings: Model of what changes the result. Its field names differ from those of `files`.
+        argv: Arguments, `sys.argv` if None.
+        program: Shown as the program's name.
+
+    Raises:
+        InputError: A value is missing or out of range.
+    """
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_flags(parser.add_argument_group("inputs, outputs"), files)
+    if settings.model_fields:
+        add_flags(parser.add_argument_group("settings"), settings)
+    flat = vars(parser.parse_args(argv))
+    return (
+        validate(files, _nested(flat, files), program),
+        validate(settings, _nested(flat, settings), program),
+    )

@@ -1,0 +1,170 @@
+"""How a stage starts and ends: flags, log file, one-screen errors, exit code."""
+
+import errno
+import logging
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field
+
+from workflow_scripts.console.arguments import parse
+from workflow_scripts.console.ending import ending_cleanly
+from workflow_scripts.errors import InputError
+from workflow_scripts.planning.fingerprint import code_digests
+from workflow_scripts.settings.base import Settings
+from workflow_scripts.storage.ownership import Ownership
+
+logger = logging.getLogger("workflow_scripts")
+
+USER_ERROR = 2
+INTERRUPTED = 130
+# What the scheduler said about a job; torchrun's variables tell the processes of one job apart.
+JOB_VARIABLES = (
+    "SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES", "RANK", "WORLD_SIZE",
+)  # fmt: skip
+
+
+class StageFiles(Settings):
+    """What every stage takes beside its own inputs and outputs; none of it changes a result."""
+
+    log: Path | None = Field(None, description="file that receives a copy of the messages")
+    threads: int = Field(1, ge=1, description="processor cores to use")
+
+    @property
+    def owned(self) -> Path | None:
+        """The output that only one job may write at a time."""
+        output: Path | None = getattr(self, "output", None)
+        return output
+
+
+class NoSettings(Settings):
+    """Settings of a stage that has none."""
+
+
+Files = TypeVar("Files", bound=StageFiles)
+StageSettings = TypeVar("StageSettings", bound=Settings)
+
+
+def _log_to(path: Path | None) -> None:
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A new file, not the old one emptied: an orphan may still be writing to that.
+        path.unlink(missing_ok=True)
+        handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        handlers=handlers,
+        force=True,
+    )
+
+
+def limit_threads(threads: int) -> None:
+    """Hold the numerical libraries to the cores that the scheduler gave; before they are imported."""
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = str(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+
+
+def _place() -> str:
+    """Where the stage runs: host, and what the scheduler gave it."""
+    given = [f"{name}={os.environ[name]}" for name in JOB_VARIABLES if name in os.environ]
+    return ", ".join([socket.gethostname(), *given])
+
+
+def _leads() -> bool:
+    """Whether this is the process of a job that writes files: the only one, or torchrun's first."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def _owning(name: str, output: Path | None, command: str) -> Iterator[bool]:
+    """Hold the output's lock; yields whether another job has just done the very same work."""
+    if output is None or not _leads():
+        yield False
+        return
+    with Ownership(output, f"{command} {code_digests(name.split()[0])}") as lock:
+        if lock.done:
+            logger.info("%s: another job has just written %s, nothing is left to do", name, output)
+        yield lock.done
+
+
+def run_stage(
+    name: str,
+    description: str | None,
+    files: type[Files],
+    settings: type[StageSettings],
+    work: Callable[[Files, StageSettings], None],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Run a stage from its command line.
+
+    A user's mistake (`InputError`) and a full disk end in one screen of text without a traceback;
+    anything else is a defect of ours and keeps its traceback, in the log file too. While another job
+    writes the same output, the stage waits.
+
+    Args:
+        name: The stage's name, for instance "train_cam".
+        description: The stage's docstring.
+        files: Model of inputs and outputs.
+        settings: Model of what changes the result.
+        work: Does the work.
+        argv: Arguments; those of the process if None.
+
+    Returns:
+        Exit code: 0, 2 for a user's mistake, 1 for any other failure, 130 when interrupted.
+
+    Raises:
+        SystemExit: The scheduler ended the stage by a signal.
+    """
+    program = f"python -m workflow_scripts.{name}"
+    try:
+        given, chosen = parse(description, files, settings, argv, program)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return USER_ERROR
+    command = shlex.join(sys.argv[1:] if argv is None else argv)
+    _log_to(given.log if _leads() else None)
+    logger.info("$ %s %s", program, command)
+    logger.info("on %s", _place())
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    given = given.model_copy(update={"threads": max(1, given.threads // processes)})
+    limit_threads(given.threads)
+    started = time.monotonic()
+    try:
+        with ending_cleanly(), _owning(name, given.owned, command) as done:
+            if not done:
+                work(given, chosen)
+    except InputError as error:
+        logger.error("%s: error: %s", name, error)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        logger.error("%s: interrupted", name)
+        return INTERRUPTED
+    except SystemExit:
+        logger.error("%s: ended by a signal", name)
+        raise
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            place = error.filename or "the output folder"
+            logger.error(
+                "%s: error: the disk is full at %s; free some space, run again", name, place
+            )
+        else:
+            logger.exception("%s: failed", name)
+        return 1
+    except Exception:
+        logger.exception("%s: failed", name)
+        return 1
+    logger.info("%s: done in %.1f s", name, time.monotonic() - started)
+    return 0

@@ -1,0 +1,159 @@
+"""MS COCO 2014: images, and masks rendered from its instance annotations.
+
+The 80 classes are numbered in the order of the file's categories. An image's labels are the classes of
+all its annotations, crowds included; an image without any is background. Masks are drawn as
+`coco_annotations.render` says: crowds ignored, smaller objects on top.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from workflow_scripts.datasets.coco_annotations import (
+    CocoFile,
+    CocoImage,
+    labels_of,
+    read_annotations,
+    render,
+)
+from workflow_scripts.datasets.index import IndexRow, write_index
+from workflow_scripts.datasets.json_stream import read_again
+from workflow_scripts.datasets.masks import image_size, new_folder
+from workflow_scripts.datasets.parallel import ordered_map
+from workflow_scripts.datasets.progress import Progress
+from workflow_scripts.datasets.sources import obtain
+from workflow_scripts.errors import InputError
+from workflow_scripts.settings.coco14_dataset import Coco14DatasetSettings
+from workflow_scripts.storage.masks import encode_mask
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val")
+PUBLISHED = {"train": 82783, "val": 40504}
+
+
+@dataclass(frozen=True, slots=True)
+class _Split:
+    name: str
+    images: Path
+    annotations: CocoFile
+
+
+def prepare(
+    settings: Coco14DatasetSettings,
+    output: Path,
+    processes: int,
+    progress: Progress | None = None,
+) -> None:
+    """Write output/classes.csv, output/masks and output/index.csv.
+
+    Memory grows with the number of images by their names and the places of their annotations alone.
+
+    Args:
+        settings: Where the archives or folders are.
+        output: Folder to write to.
+        processes: Number of worker processes; changes no result.
+        progress: Called as the work goes on.
+
+    Raises:
+        InputError: A download failed, or the data are incomplete or damaged.
+    """
+    splits = _splits(settings, progress)
+    first = splits[0].annotations
+    for split in splits:
+        if split.annotations.numbers != first.numbers or split.annotations.classes != first.classes:
+            raise InputError(
+                f"{split.annotations.path}: its categories differ from those of {first.path}"
+            )
+        count = len(split.annotations.images)
+        empty = sum(not image.spans for image in split.annotations.images)
+        logger.info(
+            "COCO 2014, %s: %d images (%d as published), %d of them without any object",
+            split.name,
+            count,
+            PUBLISHED[split.name],
+            empty,
+        )
+    write_index(output / "index.csv", first.classes, _rows(splits, output, processes, progress))
+
+
+def _splits(settings: Coco14DatasetSettings, progress: Progress | None) -> list[_Split]:
+    """Where images and annotations are, after fetching them if they are not here."""
+    if settings.root is None:
+        annotations = obtain(
+            settings.annotations,
+            settings.download,
+            [f"annotations/instances_{split}2014.json" for split in SPLITS],
+            progress,
+        )
+        roots = {
+            "train": obtain(settings.train_images, settings.download, ["train2014"], progress),
+            "val": obtain(settings.val_images, settings.download, ["val2014"], progress),
+        }
+    else:
+        annotations = Path(settings.root)
+        roots = dict.fromkeys(SPLITS, annotations)
+    splits = []
+    for split in SPLITS:
+        images = (roots[split] / f"{split}2014").absolute()
+        if not images.is_dir():
+            raise InputError(
+                f"{images}: no such folder. `root` must hold train2014, val2014 and annotations."
+            )
+        path = annotations / "annotations" / f"instances_{split}2014.json"
+        splits.append(_Split(split, images, read_annotations(path)))
+    return splits
+
+
+def _rows(
+    splits: list[_Split], output: Path, processes: int, progress: Progress | None
+) -> Iterator[IndexRow]:
+    total = sum(len(split.annotations.images) for split in splits)
+    done = 0
+    with new_folder(output / "masks") as masks:
+        for split in splits:
+            (masks / split.name).mkdir()
+            describe = partial(
+                _describe,
+                split=split.name,
+                folder=split.images,
+                annotations=split.annotations.path,
+                classes=split.annotations.classes,
+                numbers=split.annotations.numbers,
+                masks=masks / split.name,
+            )
+            for row in ordered_map(describe, split.annotations.images, processes):
+                yield row
+                done += 1
+                if progress is not None:
+                    progress("images", done, total, "img")
+
+
+def _describe(
+    image: CocoImage,
+    split: str,
+    folder: Path,
+    annotations: Path,
+    classes: tuple[str, ...],
+    numbers: dict[int, int],
+    masks: Path,
+) -> IndexRow:
+    """Render an image's mask and make its row."""
+    path = folder / image.name
+    size = image_size(path)
+    if size != (image.width, image.height):
+        raise InputError(
+            f"{path}: {size[0]}×{size[1]} pixels, {annotations} says {image.width}×{image.height}."
+            " The image was changed, or the annotations belong to another version."
+        )
+    things = [read_again(annotations, start, end) for start, end in image.spans]
+    try:
+        labels = labels_of(things, numbers)
+        mask = render(things, image.height, image.width, numbers)
+    except InputError as error:
+        raise InputError(f"{annotations}, image {image.name}: {error}") from error
+    (masks / f"{path.stem}.png").write_bytes(encode_mask(mask))
+    names = [classes[number - 1] for number in labels]
+    return IndexRow(path.stem, str(path), *size, split, names, f"masks/{split}/{path.stem}.png")

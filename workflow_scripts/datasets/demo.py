@@ -1,0 +1,180 @@
+"""The embedded demo dataset: scenes composed at run time of the photographs in `resources/demo/`.
+
+A scene is a function of the seed, its split and its number alone, so the dataset is the same with any
+number of processes, and a larger one begins with the images of a smaller one.
+"""
+
+import csv
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from workflow_scripts.datasets.compositing import Materials, compose_scene
+from workflow_scripts.datasets.index import IndexRow, write_index
+from workflow_scripts.errors import InputError
+from workflow_scripts.settings.demo_dataset import DemoDatasetSettings
+from workflow_scripts.storage.masks import IGNORE, encode_mask
+
+RESOURCES = Path(__file__).resolve().parents[2] / "resources" / "demo"
+SPLITS = ("train", "val")
+FOLDER_IMAGES = 1000
+_BACKGROUND = "background"
+_CHUNK = 8
+_CHUNKS_AHEAD = 4
+_JPEG_QUALITY = (70, 92)
+
+
+class _Asset(NamedTuple):
+    path: Path
+    name: str
+    split: str
+
+
+def prepare(
+    settings: DemoDatasetSettings,
+    output: Path,
+    processes: int,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Compose the dataset: output/images, output/masks, output/classes.csv, output/index.csv.
+
+    Images lie in folders of FOLDER_IMAGES each. The index comes last, so that a folder with an index
+    is complete. Memory does not grow with the number of images.
+
+    Args:
+        settings: Sizes, counts and seed.
+        output: Folder to write to.
+        processes: Number of worker processes; 1 composes in this one. Changes no result.
+        progress: Called with the number of images finished since the last call.
+
+    Raises:
+        InputError: The embedded photographs are missing or incomplete.
+    """
+    write_index(output / "index.csv", class_names(), _rows(settings, output, processes, progress))
+
+
+@cache
+def class_names() -> tuple[str, ...]:
+    """Names of the classes, in the order in which the manifest first mentions them."""
+    names = dict.fromkeys(asset.name for asset in _assets())
+    return tuple(name for name in names if name != _BACKGROUND)
+
+
+def compose(
+    settings: DemoDatasetSettings, split: str, number: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return image uint8[S, S, 3], mask uint8[S, S] and JPEG quality of one scene."""
+    rng = np.random.default_rng([settings.seed, SPLITS.index(split), number])
+    image, mask = compose_scene(_materials(split), settings, rng)
+    return image, mask, int(rng.integers(_JPEG_QUALITY[0], _JPEG_QUALITY[1] + 1))
+
+
+def _rows(
+    settings: DemoDatasetSettings,
+    output: Path,
+    processes: int,
+    progress: Callable[[int], None] | None,
+) -> Iterator[IndexRow]:
+    """Write images and masks; yield their rows, training split first, in the order of their numbers."""
+    for rows in _in_order(settings, output, processes):
+        yield from rows
+        if progress is not None:
+            progress(len(rows))
+
+
+def _in_order(
+    settings: DemoDatasetSettings, output: Path, processes: int
+) -> Iterator[list[IndexRow]]:
+    chunks = _chunks(settings)
+    if processes <= 1:
+        for split, numbers in chunks:
+            yield _write_chunk(settings, output, split, numbers)
+        return
+    with ProcessPoolExecutor(processes) as pool:
+        pending: deque[Future[list[IndexRow]]] = deque()
+        for split, numbers in chunks:
+            pending.append(pool.submit(_write_chunk, settings, output, split, numbers))
+            if len(pending) >= _CHUNKS_AHEAD * processes:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _chunks(settings: DemoDatasetSettings) -> Iterator[tuple[str, range]]:
+    for split, count in zip(SPLITS, (settings.train_images, settings.val_images), strict=True):
+        for start in range(0, count, _CHUNK):
+            yield split, range(start, min(start + _CHUNK, count))
+
+
+def _write_chunk(
+    settings: DemoDatasetSettings, output: Path, split: str, numbers: range
+) -> list[IndexRow]:
+    return [_write_scene(settings, output, split, number) for number in numbers]
+
+
+def _write_scene(settings: DemoDatasetSettings, output: Path, split: str, number: int) -> IndexRow:
+    image, mask, quality = compose(settings, split, number)
+    image_id = f"{split}-{number:06d}"
+    folder = f"{split}-{number // FOLDER_IMAGES:03d}"
+    image_path = Path("images") / folder / f"{image_id}.jpg"
+    mask_path = Path("masks") / folder / f"{image_id}.png"
+    for path in (image_path, mask_path):
+        (output / path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(output / image_path, quality=quality)
+    (output / mask_path).write_bytes(encode_mask(mask))
+    labels = [class_names()[label - 1] for label in np.unique(mask) if label not in (0, IGNORE)]
+    size = settings.image_size
+    return IndexRow(image_id, str(image_path), size, size, split, labels, str(mask_path))
+
+
+@cache
+def _materials(split: str) -> Materials:
+    """Decode the photographs of a split, once a process."""
+    cutouts: dict[int, list[Image.Image]] = {
+        number: [] for number in range(1, len(class_names()) + 1)
+    }
+    backgrounds = []
+    for asset in _assets():
+        if asset.split != split:
+            continue
+        if asset.name == _BACKGROUND:
+            backgrounds.append(_open(asset.path, "RGB"))
+        else:
+            cutouts[class_names().index(asset.name) + 1].append(_open(asset.path, "RGBA"))
+    if not backgrounds or not all(cutouts.values()):
+        raise InputError(
+            f"{RESOURCES / 'manifest.csv'}: every class and the background need a photograph in"
+            f" split {split!r}; restore the file from the repository"
+        )
+    return Materials(cutouts, backgrounds)
+
+
+def _open(path: Path, mode: str) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert(mode)
+    except OSError as error:
+        raise InputError(
+            f"{path}: not readable ({error}); restore it from the repository"
+        ) from error
+
+
+@cache
+def _assets() -> tuple[_Asset, ...]:
+    manifest = RESOURCES / "manifest.csv"
+    try:
+        with manifest.open(newline="", encoding="utf-8") as stream:
+            return tuple(
+                _Asset(RESOURCES / row["file"], row["class"], row["split"])
+                for row in csv.DictReader(stream)
+            )
+    except OSError as error:
+        raise InputError(
+            f"{manifest}: not readable ({error.strerror}); restore it from the repository"
+        ) from error

@@ -1,0 +1,52 @@
+"""Label the images of one shard with the trained segmentation network.
+
+Probabilities are averaged over scales and, if asked for, mirror images, and refined by a dense CRF if
+asked for. Writes a zip shard of indexed PNG masks; `evaluate_masks` compares it with the truth.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from workflow_scripts.console.progress import progress
+from workflow_scripts.console.shards import ShardFiles
+from workflow_scripts.console.stage import run_stage
+from workflow_scripts.datasets.images import read_image
+from workflow_scripts.refinement.prediction import load_segmentation, predict
+from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
+from workflow_scripts.storage.masks import MaskWriter
+from workflow_scripts.training.distributed import choose_device
+from workflow_scripts.training.precision import autocast, choose_dtype
+
+
+class Files(ShardFiles):
+    """Inputs and outputs."""
+
+    model: Path = Field(description="model.safetensors of train_segmentation")
+    output: Path = Field(description="zip shard of predictions to write")
+    device: str = Field("auto", description="auto, cpu or cuda")
+
+
+def work(files: Files, settings: EvaluateSegmentationSettings) -> None:
+    """Write the shard of predictions."""
+    index, records = files.read()
+    device = choose_device(files.device)
+    network, description = load_segmentation(files.model, device, index.classes)
+    dtype = choose_dtype(description["precision"], description["backbone"]["name"], device)
+    with MaskWriter(files.output) as writer, autocast(dtype, device):
+        title = f"evaluate_segmentation {files.split} {files.shard}"
+        for record in progress(records, description=title):
+            writer.write(record.id, predict(network, read_image(record.path), settings, device))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of the stage."""
+    return run_stage(
+        "evaluate_segmentation", __doc__, Files, EvaluateSegmentationSettings, work, argv
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

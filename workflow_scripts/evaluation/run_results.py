@@ -1,0 +1,191 @@
+"""Finds and reads what a run left on disk for each trial, method and source of pseudo-masks.
+
+    {run}/{trial}/{method}/sweep/{shard}.safetensors
+    {run}/{trial}/{method}/propagated_sweep/{shard}.safetensors        where boundaries are learnt
+    {run}/{trial}/{method}/seeds/{shard}.json                          composition
+    {run}/{trial}/{method}/evaluation/seeds/{shard}.json
+    {run}/{trial}/{method}/{source}/evaluation/{pseudo_masks|segmentation}/{shard}.json
+    {run}/{trial}/{method}/{auto|validation}/thresholds.json           chosen threshold
+
+A shard is named `{split}-{number}`, a source "t0.50" for a threshold, "auto" or "validation" for a
+chosen one and "truth" for true masks. A
+section without files was not computed; one with some of its shards is an error.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from workflow_scripts.errors import InputError
+from workflow_scripts.evaluation.evaluation_file import Evaluation, merge_evaluations
+from workflow_scripts.evaluation.summary import MethodResults, SeedPixels, SourceResults
+from workflow_scripts.evaluation.sweep_file import Sweeps, merge_shards
+from workflow_scripts.settings.thresholds import AUTO, VALIDATION
+from workflow_scripts.storage.thresholds import read_thresholds
+
+TRUTH = "truth"
+CHOSEN = (AUTO, VALIDATION)
+CHOSEN_NAME = "thresholds.json"
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder and the shards that its images were split into, by split."""
+
+    path: Path
+    shards: dict[str, tuple[str, ...]]
+
+    @classmethod
+    def of(cls, path: Path, shards: Sequence[str]) -> "RunFolder":
+        """Group shards "train-00", "train-01", "val-00" by split.
+
+        Raises InputError for a name without a number.
+        """
+        by_split: dict[str, tuple[str, ...]] = {}
+        for shard in shards:
+            split, dash, number = shard.rpartition("-")
+            if not dash or not number.isdigit():
+                raise InputError(f"shard {shard!r}: expected a split and a number, as in train-00")
+            by_split[split] = (*by_split.get(split, ()), shard)
+        return cls(path, by_split)
+
+    def sweeps(self, trial: int, method: str) -> dict[str, Sweeps]:
+        """Return the threshold sweeps of a method's activations, by split."""
+        folder = self.path / str(trial) / method / "sweep"
+        return self._by_split(folder, ".safetensors", merge_shards)
+
+    def propagated_sweeps(self, trial: int, method: str) -> dict[str, Sweeps]:
+        """Return the threshold sweeps of a method's propagated activations, by split."""
+        folder = self.path / str(trial) / method / "propagated_sweep"
+        return self._by_split(folder, ".safetensors", merge_shards)
+
+    def seeds(self, trial: int, method: str) -> dict[str, Evaluation]:
+        """Return the evaluations of a method's seeds, by split."""
+        folder = self.path / str(trial) / method / "evaluation" / "seeds"
+        return self._by_split(folder, ".json", merge_evaluations)
+
+    def seed_pixels(self, trial: int, method: str) -> dict[str, SeedPixels]:
+        """Return what a method's seeds consist of, by split."""
+        folder = self.path / str(trial) / method / "seeds"
+        return self._by_split(folder, ".json", _add_seed_pixels)
+
+    def masks(self, trial: int, method: str, source: str, kind: str) -> dict[str, Evaluation]:
+        """Return the evaluations of "pseudo_masks" or "segmentation", by split."""
+        folder = self.path / str(trial) / method / source / "evaluation" / kind
+        return self._by_split(folder, ".json", merge_evaluations)
+
+    def method_results(self, trial: int, method: str, sources: Sequence[str]) -> MethodResults:
+        """Return all that a trial has of a method; sources without results are left out."""
+        by_key = {}
+        for source in sources:
+            results = SourceResults(
+                threshold=self.threshold(trial, method, source),
+                pseudo_masks=_totals(self.masks(trial, method, source, "pseudo_masks")),
+                segmentation=_totals(self.masks(trial, method, source, "segmentation")),
+            )
+            if results.pseudo_masks or results.segmentation:
+                by_key[source_key(source)] = results
+        return MethodResults(
+            sweeps=self.sweeps(trial, method),
+            propagated_sweeps=self.propagated_sweeps(trial, method),
+            seed_pixels=self.seed_pixels(trial, method),
+            seeds=_totals(self.seeds(trial, method)),
+            sources=by_key,
+        )
+
+    def threshold(self, trial: int, method: str, source: str) -> float | None:
+        """Return the pseudo-masks' threshold, given in the source's name or chosen in this trial.
+
+        None where it was not chosen (yet), and for true masks.
+        """
+        chosen = self.path / str(trial) / method / source / CHOSEN_NAME
+        if source in CHOSEN and chosen.exists():
+            return read_thresholds(chosen).pseudo_mask
+        return threshold_of(source)
+
+    def _by_split(
+        self, folder: Path, suffix: str, merge: Callable[[Sequence[Path]], Content]
+    ) -> dict[str, Content]:
+        found = {}
+        for split, shards in self.shards.items():
+            paths = [folder / (shard + suffix) for shard in shards]
+            missing = [path for path in paths if not path.exists()]
+            if not missing:
+                found[split] = merge(paths)
+            elif len(missing) < len(paths):
+                raise InputError(
+                    f"{missing[0]}: no such file, though other shards of {split!r} are there. Run"
+                    " the workflow again, so that it is made."
+                )
+        return found
+
+
+def _totals(evaluations: dict[str, Evaluation]) -> dict:
+    return {split: evaluation.total for split, evaluation in evaluations.items()}
+
+
+def threshold_of(source: str) -> float | None:
+    """Return the threshold in "t0.50"; None for "truth", "auto" and "validation", which name none.
+
+    Raises InputError for any other name.
+    """
+    if source == TRUTH or source in CHOSEN:
+        return None
+    try:
+        if not source.startswith("t"):
+            raise ValueError
+        return float(source[1:])
+    except ValueError:
+        raise InputError(
+            f"source {source!r}: expected `auto`, `validation`, `truth`, or t and a threshold,"
+            " as in t0.50"
+        ) from None
+
+
+def source_key(source: str) -> str:
+    """Return the key of a source in the summary: "0.50" of "t0.50", else its name."""
+    return source if source == TRUTH or source in CHOSEN else source[1:]
+
+
+def _add_seed_pixels(paths: Sequence[Path]) -> SeedPixels:
+    parts = [_read_seed_pixels(path) for path in paths]
+    return SeedPixels(
+        background=sum(part.background for part in parts),
+        foreground=sum(part.foreground for part in parts),
+        ignored=sum(part.ignored for part in parts),
+    )
+
+
+def _read_seed_pixels(path: Path) -> SeedPixels:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return SeedPixels(values["background"], values["foreground"], values["ignored"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: not a complete composition of seeds ({error!r}). Delete the file, so that"
+            " refine_seeds runs again."
+        ) from error
+
+
+def stage_seconds(folder: Path) -> dict[str, float]:
+    """Return the wall seconds of each stage, added over its jobs, from Snakemake's benchmarks.
+
+    The files are tables with a column `s`; a stage is the first part of a file's path below
+    `folder`. Raises InputError when a file is no such table.
+    """
+    seconds: dict[str, float] = {}
+    for path in sorted(folder.rglob("*.tsv")):
+        stage = path.relative_to(folder).with_suffix("").parts[0]
+        try:
+            with path.open(newline="", encoding="utf-8") as stream:
+                runs = [float(row["s"]) for row in csv.DictReader(stream, delimiter="\t")]
+            seconds[stage] = seconds.get(stage, 0.0) + sum(runs) / len(runs)
+        except (KeyError, ValueError, ZeroDivisionError) as error:
+            raise InputError(
+                f"{path}: not a benchmark of Snakemake ({error!r}); delete the file"
+            ) from error
+    return seconds

@@ -1,0 +1,187 @@
+"""Rules that choose a background threshold without seeing a mask."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from workflow_scripts.errors import InputError
+from workflow_scripts.evaluation.activation_statistics import ActivationStatistics
+from workflow_scripts.evaluation.agreement import MethodAgreement, RefinementAgreement, kappa
+
+# A side with a smaller share of the pixels has no variance worth the name.
+_SMALL_SIDE = 1e-3
+
+
+def stability(statistics: ActivationStatistics, window: float = 0.1) -> np.ndarray:
+    """Return how little the masks change around each threshold, float64[T]; NaN near the ends.
+
+    It is the mIoU, over all images with labels and with background, between the masks half a window
+    below and half a window above. These masks are nested, so that areas are enough: a class's IoU
+    is its area above over its area below, the background's the other way round. Where both masks
+    are empty it is 0, else masks of nothing, or of everything, would be the most stable ones.
+    """
+    step = float(np.diff(statistics.thresholds).mean()) if len(statistics.thresholds) > 1 else 1.0
+    half = max(1, round(window / step / 2))
+    counts = statistics.counts[1:][statistics.counts[1:].any(axis=1)]
+    area = _above(counts)
+    background = counts.sum() - area.sum(axis=0)
+    low, high = slice(None, -2 * half), slice(2 * half, None)
+    foreground = _share(area[:, high], area[:, low])
+    iou = np.concatenate([_share(background[low], background[high])[None], foreground])
+    result = np.full(len(statistics.thresholds), np.nan)
+    if len(counts):
+        result[half:-half] = np.nan_to_num(iou).mean(axis=0)
+    return result
+
+
+def most_stable(statistics: ActivationStatistics, window: float = 0.1) -> float:
+    """Return the threshold around which the masks change least."""
+    return _best(stability(statistics, window), statistics.thresholds)
+
+
+def between_class_variance(
+    statistics: ActivationStatistics, *, images_alike: bool = False
+) -> np.ndarray:
+    """Return Otsu's between-class variance of the pooled activations at each threshold, float64[T].
+
+    Otsu, "A threshold selection method from gray-level histograms", 1979. The activations are the
+    winners' of all images with labels; with `images_alike` each image weighs the same, whatever
+    its size.
+    """
+    pixels = statistics.image_shares if images_alike else statistics.counts[1:].sum(axis=0)
+    weight = pixels / max(pixels.sum(), 1)
+    borders = np.concatenate([[0.0], statistics.thresholds.astype(np.float64), [1.0]])
+    centre = (borders[1:] + borders[:-1]) / 2
+    above = _above(weight)
+    moment = _above(weight * centre)
+    total = (weight * centre).sum()
+    spread = above * (1 - above)
+    variance = np.full(len(above), np.nan)
+    return np.divide((moment - above * total) ** 2, spread, out=variance, where=spread > 1e-12)
+
+
+def otsu(statistics: ActivationStatistics, *, images_alike: bool = False) -> float:
+    """Return the threshold of largest between-class variance."""
+    variance = between_class_variance(statistics, images_alike=images_alike)
+    return _best(variance, statistics.thresholds)
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """The pooled activations below and above each of T thresholds: float64[T] each."""
+
+    share: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
+    entropy: np.ndarray
+
+
+def _sides(statistics: ActivationStatistics) -> tuple[_Sides, _Sides]:
+    pixels = statistics.counts[1:].sum(axis=0)
+    weight = pixels / max(pixels.sum(), 1)
+    borders = np.concatenate([[0.0], statistics.thresholds.astype(np.float64), [1.0]])
+    centre = (borders[1:] + borders[:-1]) / 2
+    surprise = -weight * np.log(np.where(weight > 0, weight, 1.0))
+    sums = np.stack([weight, weight * centre, weight * centre**2, surprise])
+    above = _above(sums)
+    return _side(sums.sum(axis=1, keepdims=True) - above), _side(above)
+
+
+def _side(sums: np.ndarray) -> _Sides:
+    share = np.where(sums[0] > _SMALL_SIDE, sums[0], np.nan)
+    mean = sums[1] / share
+    variance = np.maximum(sums[2] / share - mean**2, 0.0)
+    # With p = weight / share: -sum p log p.
+    return _Sides(share, mean, variance, sums[3] / share + np.log(share))
+
+
+def fisher_ratio(statistics: ActivationStatistics) -> np.ndarray:
+    """Return Fisher's ratio of the activations below and above each threshold, float64[T].
+
+    Fisher, "The use of multiple measurements in taxonomic problems", 1936: squared difference of
+    the two means over the sum of the two variances. Unlike Otsu's criterion it does not weigh the
+    two sides by their pixels, so that small objects count as much as the background around them.
+    """
+    low, high = _sides(statistics)
+    spread = low.variance + high.variance
+    ratio = np.full(len(spread), np.nan)
+    return np.divide((high.mean - low.mean) ** 2, spread, out=ratio, where=spread > 1e-12)
+
+
+def fisher(statistics: ActivationStatistics) -> float:
+    """Return the threshold of largest Fisher ratio."""
+    return _best(fisher_ratio(statistics), statistics.thresholds)
+
+
+def split_entropy(statistics: ActivationStatistics) -> np.ndarray:
+    """Return the entropy of the activations below plus that above each threshold, float64[T].
+
+    Kapur, Sahoo, Wong, "A new method for gray-level picture thresholding using the entropy of the
+    histogram", 1985.
+    """
+    low, high = _sides(statistics)
+    return low.entropy + high.entropy
+
+
+def maximum_entropy(statistics: ActivationStatistics) -> float:
+    """Return the threshold of largest entropy."""
+    return _best(split_entropy(statistics), statistics.thresholds)
+
+
+def consensus(statistics: ActivationStatistics) -> float:
+    """Return the median of three rules that err in different directions.
+
+    Otsu's threshold is too low where objects are small, Fisher's too high where activations fall
+    off like an exponential; the entropy's lies mostly between them.
+    """
+    return float(np.median([otsu(statistics), maximum_entropy(statistics), fisher(statistics)]))
+
+
+def refinement_agreement(agreement: RefinementAgreement) -> float:
+    """Return the threshold whose masks agree best (kappa) with their own CRF refinement.
+
+    On the coarse grid the maximum is placed by a parabola through it and its two neighbours.
+    """
+    scores = kappa(agreement.counts)
+    grid = agreement.thresholds.astype(np.float64)
+    threshold = _best(scores, agreement.thresholds)
+    position = int(np.abs(grid - threshold).argmin())
+    if not 0 < position < len(grid) - 1:
+        return threshold
+    left, middle, right = scores[position - 1 : position + 2]
+    bend = left - 2 * middle + right
+    if not bend < 0:
+        return threshold
+    spacing = (grid[position + 1] - grid[position - 1]) / 2
+    return float(grid[position] + spacing * (left - right) / (2 * bend))
+
+
+def method_agreement(agreement: MethodAgreement) -> tuple[float, float]:
+    """Return the thresholds of two methods at which their masks agree best (kappa)."""
+    scores = agreement.kappa()
+    if np.isnan(scores).all():
+        raise InputError(_NOTHING)
+    first, second = np.unravel_index(np.nanargmax(scores), scores.shape)
+    return float(agreement.thresholds[first]), float(agreement.thresholds[second])
+
+
+_NOTHING = (
+    "no threshold can be chosen: the activations hold nothing but one value, or no image has a"
+    " label. Check the labels of the index and the training of the network, or give a threshold"
+    " in the configuration."
+)
+
+
+def _best(scores: np.ndarray, thresholds: np.ndarray) -> float:
+    if np.isnan(scores).all():
+        raise InputError(_NOTHING)
+    at_best = np.flatnonzero(scores == np.nanmax(scores))
+    return float(thresholds[at_best[len(at_best) // 2]])
+
+
+def _above(counts: np.ndarray) -> np.ndarray:
+    return np.cumsum(counts[..., ::-1], axis=-1)[..., -2::-1]
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)

@@ -1,0 +1,66 @@
+"""Make the activations of one shard with the trained AMN, conditioned on each image's labels.
+
+Logits of several scales and mirror images are averaged, the softmax over background and classes is taken,
+and the present classes are kept. Where the image's seed is not background, each is stretched to 0…1 over
+the image; elsewhere the probability stays. Writes a shard like infer_cam's.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from workflow_scripts.console.progress import progress
+from workflow_scripts.console.shards import ShardFiles
+from workflow_scripts.console.stage import run_stage
+from workflow_scripts.datasets.images import read_image
+from workflow_scripts.models.amn_activations import amn_activations, load_amn
+from workflow_scripts.settings.amn import InferAmnSettings
+from workflow_scripts.storage.activations import ActivationWriter, activation_shape
+from workflow_scripts.storage.masks import MaskReader
+from workflow_scripts.training.distributed import choose_device
+from workflow_scripts.training.precision import autocast, choose_dtype
+
+
+class Files(ShardFiles):
+    """Inputs and outputs."""
+
+    model: Path = Field(description="model.safetensors of train_amn")
+    seeds: Path = Field(description="zip shard of the CAM's seeds for the same images")
+    output: Path = Field(description="shard of activations to write (safetensors)")
+    device: str = Field("auto", description="auto, cpu or cuda")
+
+
+def work(files: Files, settings: InferAmnSettings) -> None:
+    """Write the shard."""
+    index, records = files.read()
+    device = choose_device(files.device)
+    network, description = load_amn(files.model, index.classes, device)
+    dtype = choose_dtype(description["precision"], description["backbone"]["name"], device)
+    with (
+        MaskReader(files.seeds) as seeds,
+        ActivationWriter(files.output, records) as writer,
+        autocast(dtype, device),
+    ):
+        for record in progress(records, description=f"infer_amn {files.split} {files.shard}"):
+            activations = amn_activations(
+                network,
+                read_image(record.path),
+                record.labels,
+                len(index.classes),
+                seeds.read(record.id),
+                activation_shape(record)[1:],
+                settings.scales,
+                device,
+            )
+            writer.write(record.id, activations.cpu().numpy())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of the stage."""
+    return run_stage("infer_amn", __doc__, Files, InferAmnSettings, work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""Make the class activation maps of one shard with the trained classifier.
+
+Several scales, each with its mirror image, are added; each class of the image's label is divided by its
+maximum. Writes a safetensors shard: image id → float16 [labels, H/4, W/4], values 0…1.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from workflow_scripts.console.progress import progress
+from workflow_scripts.console.shards import ShardFiles
+from workflow_scripts.console.stage import run_stage
+from workflow_scripts.datasets.images import read_image
+from workflow_scripts.models.cam_activations import cam_activations, load_cam
+from workflow_scripts.settings.cam import InferCamSettings
+from workflow_scripts.storage.activations import ActivationWriter, activation_shape
+from workflow_scripts.training.distributed import choose_device
+from workflow_scripts.training.precision import autocast, choose_dtype
+
+
+class Files(ShardFiles):
+    """Inputs and outputs."""
+
+    model: Path = Field(description="model.safetensors of train_cam")
+    output: Path = Field(description="shard of activations to write (safetensors)")
+    device: str = Field("auto", description="auto, cpu or cuda")
+
+
+def work(files: Files, settings: InferCamSettings) -> None:
+    """Write the shard."""
+    index, records = files.read()
+    device = choose_device(files.device)
+    network, description = load_cam(files.model, index.classes, device)
+    dtype = choose_dtype(description["precision"], description["backbone"]["name"], device)
+    with ActivationWriter(files.output, records) as writer, autocast(dtype, device):
+        for record in progress(records, description=f"infer_cam {files.split} {files.shard}"):
+            activations = cam_activations(
+                network,
+                read_image(record.path),
+                record.labels,
+                activation_shape(record)[1:],
+                settings.scales,
+                device,
+            )
+            writer.write(record.id, activations.cpu().numpy())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of the stage."""
+    return run_stage("infer_cam", __doc__, Files, InferCamSettings, work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

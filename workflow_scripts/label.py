@@ -1,0 +1,103 @@
+"""Make pseudo-masks for new images whose labels are known, with the networks of a finished run.
+
+The run's classifier makes class activation maps and from them seeds, its AMN the activations, and
+these the masks: with the scales, thresholds and CRF that the run's config.yaml names. The table of
+labels is a CSV file with the columns `image` (path below the folder of images) and `labels` (class
+names separated by `;`). Writes VOC's layout (JPEGImages, SegmentationClass, ImageSets, labels.txt) and
+annotations.json in COCO's format (RLE), so that annotation tools can open and correct the masks. An
+image that cannot be read is reported and left out; the command then ends with exit code 2.
+"""
+
+import difflib
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from workflow_scripts.console.progress import progress
+from workflow_scripts.console.stage import StageFiles, run_stage
+from workflow_scripts.datasets.annotation_export import AnnotationWriter
+from workflow_scripts.datasets.folder_table import (
+    Folder,
+    TableRow,
+    find_images,
+    make_ids,
+    read_table,
+)
+from workflow_scripts.datasets.image_folder import images_below
+from workflow_scripts.datasets.images import read_image
+from workflow_scripts.errors import InputError
+from workflow_scripts.refinement.labeller import Labeller
+from workflow_scripts.settings.labelling import LabelSettings
+from workflow_scripts.training.distributed import choose_device
+from workflow_scripts.training.precision import autocast, choose_dtype
+
+logger = logging.getLogger(__name__)
+
+
+class Files(StageFiles):
+    """Inputs and outputs."""
+
+    run: Path = Field(description="folder of a finished run, results/<run>")
+    images: Path = Field(description="folder of images")
+    labels: Path = Field(description="table of their labels (CSV: image, labels)")
+    out: Path = Field(description="folder to write to")
+    method: str = Field("amn", description="amn, a variant of the run, or cam")
+    trial: int = Field(0, ge=0, description="trial of the run whose networks to use")
+    device: str = Field("auto", description="auto, cpu or cuda")
+
+
+def numbers_of(table: Path, row: TableRow, classes: Sequence[str]) -> list[int]:
+    """Class numbers of a row, ascending; InputError for a label that the run does not know."""
+    for label in row.labels:
+        if label not in classes:
+            near = difflib.get_close_matches(label, classes, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(classes)}"
+            raise InputError(
+                f"{table}, line {row.line}: image {row.image!r} has the label {label!r}, which the"
+                f" run was not trained on; {hint}"
+            )
+    return sorted(classes.index(label) + 1 for label in row.labels)
+
+
+def work(files: Files, settings: LabelSettings) -> None:
+    """Label the images."""
+    folder = Folder(files.images, images_below(files.images, without=files.out))
+    rows = read_table(files.labels)
+    names = find_images(files.labels, rows, folder)
+    device = choose_device(files.device)
+    labeller = Labeller(files.run, files.trial, files.method, settings.threshold, device)
+    labels = [numbers_of(files.labels, row, labeller.classes) for row in rows]
+    logger.info("background threshold %.3f", labeller.settings.threshold)
+    description = labeller.description
+    dtype = choose_dtype(description["precision"], description["backbone"]["name"], device)
+    writer = AnnotationWriter(files.out, labeller.classes)
+    broken = []
+    todo = list(zip(names, make_ids(names), labels, strict=True))
+    with autocast(dtype, device):
+        for name, image_id, numbers in progress(todo, description="label"):
+            source = folder.files[name]
+            try:
+                image = read_image(source)
+            except InputError as error:
+                logger.error("skipped: %s", error)
+                broken.append(name)
+                continue
+            writer.write(image_id, name, source, image, labeller.mask(image, numbers))
+    writer.finish()
+    if broken:
+        raise InputError(
+            f"{len(broken)} of {len(names)} images could not be read and have no mask: "
+            f"{', '.join(broken[:5])}{' …' if len(broken) > 5 else ''}; the others are in {files.out}"
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    return run_stage("label", __doc__, Files, LabelSettings, work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

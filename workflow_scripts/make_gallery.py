@@ -1,0 +1,102 @@
+"""Write the gallery: image, ground truth, and each method's activation, seeds, pseudo-mask, prediction.
+
+Reads the index, and below the run's folder whatever one trial has for the images of the given splits;
+what is missing is left out. Images are evenly spaced over the ranking by gain of AMN over the baseline
+(in the order of the index where there is no ground truth). Writes one self-contained HTML page.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from pydantic import Field
+
+from workflow_scripts.console.progress import progress
+from workflow_scripts.console.stage import StageFiles, run_stage
+from workflow_scripts.datasets.index import read_index
+from workflow_scripts.errors import InputError
+from workflow_scripts.evaluation.run_results import RunFolder
+from workflow_scripts.report.catalogue import GALLERY_ASSETS
+from workflow_scripts.report.class_colours import safe_colours
+from workflow_scripts.report.gallery_data import MethodFiles, image_entry
+from workflow_scripts.report.image_choice import evenly_spaced, gains, image_iou, ranked
+from workflow_scripts.report.names import compared_pair, method_name
+from workflow_scripts.settings.report import GallerySettings
+from workflow_scripts.storage.atomic import atomic_path
+
+
+class Files(StageFiles):
+    """Inputs and outputs."""
+
+    run: Path = Field(description="folder of the run, results/<run>")
+    index: Path = Field(description="index.csv of the dataset")
+    trial: int = Field(0, ge=0, description="trial that is shown")
+    methods: tuple[str, ...] = Field(min_length=1, description="methods, the baseline first")
+    source: str = Field(description="source of the pseudo-masks that are shown, such as t0.50")
+    splits: tuple[str, ...] = Field(("val", "train"), description="splits whose images are shown")
+    shards: tuple[str, ...] = Field(min_length=1, description="shards, train-00 val-00 …")
+    output: Path = Field(description="page to write (HTML)")
+
+
+def work(files: Files, settings: GallerySettings) -> None:
+    """Write the page."""
+    index = read_index(files.index)
+    folder = RunFolder.of(files.run, files.shards)
+    splits = [split for split in files.splits if split in folder.shards]
+    if not splits:
+        raise InputError(f"no shard belongs to the splits {', '.join(files.splits)}; give some")
+    colours = safe_colours(len(index.classes))
+    images = []
+    for split in splits:
+        records = {record.id: record for record in index.of_split(split)}
+        figures = _figures(folder, files, split)
+        order = [i for i in ranked(figures["gain"]) if i in records] or list(records)
+        chosen = evenly_spaced(order, max(1, settings.gallery_images // len(splits)))
+        methods = [MethodFiles(folder, files.trial, m, files.source, split) for m in files.methods]
+        for image_id in progress(chosen, description=f"make_gallery {split}"):
+            side = settings.thumbnail
+            entry = image_entry(records[image_id], methods, index.classes, side, colours)
+            of_image = {name: values.get(image_id) for name, values in figures.items()}
+            gain = of_image.pop("gain")
+            iou = {name: round(value, 1) for name, value in of_image.items() if value is not None}
+            images.append(entry | {"gain": None if gain is None else round(gain, 2), "iou": iou})
+    pair = compared_pair(files.methods)
+    data = {
+        "run": files.run.name,
+        "classes": index.classes,
+        "colours": colours[1:],
+        "splits": splits,
+        "page": settings.gallery_page,
+        "pair": [method_name(method) for method in pair] if pair else [],
+        "images": images,
+    }
+    with atomic_path(files.output) as temporary:
+        temporary.write_text(render(data), encoding="utf-8")
+
+
+def _figures(folder: RunFolder, files: Files, split: str) -> dict[str, dict[str, float]]:
+    """Return the gain of each image, and its IoU by method, each at the split's best threshold."""
+    found = {method: folder.sweeps(files.trial, method).get(split) for method in files.methods}
+    sweeps = {method: sweeps.plain for method, sweeps in found.items() if sweeps}
+    pair = compared_pair(list(sweeps))
+    gain = gains(*(sweeps[method] for method in pair)) if pair else {}
+    return {"gain": gain} | {method_name(m): image_iou(sweep) for m, sweep in sweeps.items()}
+
+
+def render(data: dict[str, Any]) -> str:
+    """Return the page with its data, style and script in it."""
+    html, style, script = [path.read_text(encoding="utf-8") for path in GALLERY_ASSETS]
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Template(html).substitute(style=style, script=script, data=text.replace("<", "\\u003c"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage; returns its exit code."""
+    return run_stage("make_gallery", __doc__, Files, GallerySettings, work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

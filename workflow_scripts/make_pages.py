@@ -1,0 +1,67 @@
+"""Write the report's pages of words and tables: front page, table of all figures, provenance.
+
+Reads summary.json and differences.csv of the run and its resolved configuration (YAML); writes three
+self-contained HTML pages. The front page says whether the run supports the claim, from its numbers.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from workflow_scripts.console.stage import NoSettings, StageFiles, run_stage
+from workflow_scripts.errors import InputError
+from workflow_scripts.report.pages import front_page, provenance_page, summary_table
+from workflow_scripts.report.run_tables import evaluated_split, read_summary, read_table
+from workflow_scripts.storage.atomic import atomic_path
+
+
+class Files(StageFiles):
+    """Inputs and outputs."""
+
+    summary: Path = Field(description="summary.json of the run")
+    differences: Path = Field(description="differences.csv of the run")
+    configuration: Path = Field(description="resolved configuration (YAML), shown as it is")
+    trials: tuple[int, ...] = Field((), description="numbers of the trials")
+    seeds: tuple[int, ...] = Field((), description="random seed of each trial, in their order")
+    front_page: Path = Field(description="front page to write (HTML)")
+    summary_table: Path = Field(description="table of all figures to write (HTML)")
+    provenance: Path = Field(description="page of provenance to write (HTML)")
+
+    @property
+    def owned(self) -> Path:
+        """The output that only one job may write at a time."""
+        return self.front_page
+
+
+def work(files: Files, settings: NoSettings) -> None:
+    """Write the pages."""
+    summary = read_summary(files.summary)
+    if len(files.seeds) != len(files.trials):
+        raise InputError(f"{len(files.seeds)} seeds for {len(files.trials)} trials; give one each")
+    try:
+        configuration = files.configuration.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{files.configuration}: not readable ({error})") from error
+    seeds = dict(zip(files.trials, files.seeds, strict=True))
+    code = Path(__file__).resolve().parent
+    pages = {
+        files.front_page: front_page(
+            summary, read_table(files.differences), evaluated_split(summary)
+        ),
+        files.summary_table: summary_table(summary),
+        files.provenance: provenance_page(summary, configuration, seeds, code),
+    }
+    for path, text in pages.items():
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage; returns its exit code."""
+    return run_stage("make_pages", __doc__, Files, NoSettings, work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""Make the pseudo-masks of one shard: activations, a background threshold, and a dense CRF.
+
+Writes a zip shard of indexed PNG masks.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from workflow_scripts.console.progress import progress
+from workflow_scripts.console.shards import ShardFiles
+from workflow_scripts.console.stage import run_stage
+from workflow_scripts.datasets.images import read_image
+from workflow_scripts.datasets.index import ImageRecord
+from workflow_scripts.errors import InputError
+from workflow_scripts.refinement.parallel import in_threads
+from workflow_scripts.refinement.thresholding import dataset_labels, local_labels, refined_labels
+from workflow_scripts.settings.pseudo_masks import PseudoMaskSettings
+from workflow_scripts.storage.activations import ActivationReader, upsample
+from workflow_scripts.storage.masks import MaskWriter
+from workflow_scripts.storage.thresholds import read_thresholds
+
+
+class Files(ShardFiles):
+    """Inputs and outputs."""
+
+    activations: Path = Field(description="shard of activations (safetensors)")
+    threshold: float | None = Field(None, gt=0, lt=1, description="background threshold")
+    thresholds: Path | None = Field(
+        None, description="instead: file of choose_thresholds or validate_thresholds"
+    )
+    output: Path = Field(description="zip shard of pseudo-masks to write")
+
+
+def threshold_of(files: Files) -> float:
+    """The background threshold, given or read from the file of those chosen."""
+    if files.threshold is not None and files.thresholds is None:
+        return files.threshold
+    if files.thresholds is not None and files.threshold is None:
+        return read_thresholds(files.thresholds).pseudo_mask
+    raise InputError("give either --threshold, a number, or --thresholds, a file")
+
+
+def work(files: Files, settings: PseudoMaskSettings) -> None:
+    """Write the shard."""
+    threshold = threshold_of(files)
+    _, records = files.read()
+    with ActivationReader(files.activations) as reader, MaskWriter(files.output) as writer:
+
+        def pseudo_mask(record: ImageRecord) -> tuple[ImageRecord, np.ndarray]:
+            activations = upsample(reader.read(record.id), record.height, record.width)
+            if settings.refinement == "none":
+                labels = local_labels(activations, threshold)
+            else:
+                image = read_image(record.path)
+                [labels] = refined_labels(
+                    image, activations, [threshold], settings.gt_prob, settings.crf
+                )
+            return record, dataset_labels(labels, record.labels)
+
+        masks = in_threads(pseudo_mask, records, files.threads)
+        title = f"make_pseudo_masks {files.split} {files.shard}"
+        for record, mask in progress(masks, total=len(records), description=title):
+            writer.write(record.id, mask)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of the stage."""
+    return run_stage("make_pseudo_masks", __doc__, Files, PseudoMaskSettings, work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

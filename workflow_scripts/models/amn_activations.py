@@ -1,0 +1,77 @@
+"""Activations of one image by a trained AMN."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from workflow_scripts.models.amn import AmnNetwork
+from workflow_scripts.models.backbones import build_backbone
+from workflow_scripts.models.inference import mixed_normalisation, sum_over_scales
+from workflow_scripts.models.trained import describe_trained, ready_for_inference
+from workflow_scripts.settings.backbone import BackboneSettings
+from workflow_scripts.storage.networks import load_network
+
+
+def load_amn(
+    path: Path, classes: Sequence[str], device: torch.device
+) -> tuple[AmnNetwork, dict[str, Any]]:
+    """A trained AMN in evaluation mode, dropout off, and its description.
+
+    Raises:
+        InputError: `path` holds no AMN, or one of another number of classes.
+    """
+    description = describe_trained(path, "amn", classes)
+    network = AmnNetwork(
+        build_backbone(BackboneSettings(**description["backbone"])),
+        len(classes),
+        description["dilations"],
+        dropout=0.0,
+        label_conditioning=description["label_conditioning"],
+    )
+    load_network(path, network)
+    return ready_for_inference(network, device), description
+
+
+def amn_activations(
+    network: AmnNetwork,
+    image: np.ndarray,
+    labels: Sequence[int],
+    classes: int,
+    seed: np.ndarray,
+    size: tuple[int, int],
+    scales: Sequence[float],
+    device: torch.device,
+) -> Tensor:
+    """AMN's activations of one image, conditioned on its labels.
+
+    Args:
+        network: AMN in evaluation mode.
+        image: uint8 [H, W, 3].
+        labels: Its class numbers, from 1.
+        classes: C.
+        seed: The CAM's seed of the image, uint8 [H, W].
+        size: Height and width of the result.
+        scales: Image scales.
+        device: Where to compute.
+
+    Returns:
+        float32 [len(labels), *size] in 0…1.
+    """
+    present = torch.tensor(labels, dtype=torch.long, device=device)
+    condition = torch.zeros(classes, device=device)
+    condition[present - 1] = 1
+
+    def logits(batch: Tensor) -> Tensor:
+        return network(batch, condition.expand(len(batch), -1))
+
+    total = sum_over_scales(image, scales, size, network.backbone, logits, device)
+    probabilities = F.softmax(total / (2 * len(scales)), dim=0)
+    reduced = F.interpolate(
+        torch.from_numpy(seed)[None, None].float(), size=size, mode="nearest-exact"
+    )
+    return mixed_normalisation(probabilities[present], reduced[0, 0].to(device))

@@ -1,0 +1,39 @@
+"""The conda environment, made from the pinned requirements.
+
+`python -m workflow_scripts.planning.environments > envs/environment.yaml` writes it anew.
+"""
+
+import os
+from pathlib import Path
+
+import yaml
+
+ENVS = Path(__file__).resolve().parents[2] / "envs"
+PYTHON = "3.11"
+HEADER = "# Made from requirements.txt: python -m workflow_scripts.planning.environments\n"
+
+
+def export_modules(root: str) -> None:
+    """Let the jobs' Python find the stages, wherever Snakemake is called from."""
+    known = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, known]))
+
+
+def pinned(path: Path) -> list[str]:
+    """Requirements of a file, without comments."""
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def render_conda(requirements: list[str]) -> str:
+    """A conda environment that installs the same versions by pip."""
+    environment = {
+        "name": "wsss",
+        "channels": ["conda-forge"],
+        "dependencies": [f"python={PYTHON}", "pip", {"pip": requirements}],
+    }
+    return HEADER + yaml.safe_dump(environment, sort_keys=False)
+
+
+if __name__ == "__main__":
+    print(render_conda(pinned(ENVS / "requirements.txt")), end="")

@@ -1,0 +1,84 @@
+"""Draw the figures of a run as vector graphics.
+
+Reads the run's summary and curves, and below its folder the threshold sweeps, evaluations and training
+tables of the given trials, methods, sources of pseudo-masks and shards; writes SVG files. A figure whose
+data a run cannot have (no masks, one threshold) is not drawn unless it is asked for by name.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from workflow_scripts.console.stage import NoSettings, StageFiles, run_stage
+from workflow_scripts.errors import InputError
+from workflow_scripts.evaluation.run_results import RunFolder
+from workflow_scripts.report import cost_figures, mask_figures, threshold_figures
+from workflow_scripts.report.catalogue import planned_figures
+from workflow_scripts.report.run_data import Draw, RunData
+from workflow_scripts.report.run_tables import evaluated_split
+
+logger = logging.getLogger(__name__)
+
+DRAW: dict[str, Draw] = {
+    "sweep_curves.svg": threshold_figures.sweep_curves,
+    "plateau.svg": threshold_figures.plateau,
+    "segmentation_by_threshold.svg": threshold_figures.segmentation_by_threshold,
+    "image_thresholds.svg": threshold_figures.image_thresholds,
+    "activation_histograms.svg": threshold_figures.activation_histograms,
+    "seed_composition.svg": mask_figures.seed_composition,
+    "per_class_iou.svg": mask_figures.per_class_iou,
+    "confusion.svg": mask_figures.confusion,
+    "error_kinds.svg": mask_figures.error_kinds,
+    "training_curves.svg": cost_figures.training_curves,
+    "wall_time.svg": cost_figures.wall_time,
+}
+
+
+class Files(StageFiles):
+    """Inputs and outputs."""
+
+    run: Path = Field(description="folder of the run, results/<run>")
+    summary: Path = Field(description="summary.json of the run")
+    curves: Path = Field(description="curves.csv of the run")
+    trials: tuple[int, ...] = Field(min_length=1, description="numbers of the trials")
+    methods: tuple[str, ...] = Field(min_length=1, description="methods, the baseline first")
+    sources: tuple[str, ...] = Field(
+        min_length=1, description="sources of pseudo-masks, t0.50 …; the first is shown first"
+    )
+    shards: tuple[str, ...] = Field(min_length=1, description="shards, train-00 val-00 …")
+    benchmarks: Path | None = Field(None, description="folder of Snakemake's benchmarks")
+    output: Path = Field(description="folder to write the figures to")
+    figures: tuple[str, ...] = Field(
+        (), description="names of the figures; none given: all that such a run can have"
+    )
+
+
+def work(files: Files, settings: NoSettings) -> None:
+    """Draw the figures."""
+    run = RunData(
+        RunFolder.of(files.run, files.shards),
+        files.trials,
+        files.methods,
+        files.sources,
+        files.summary,
+        files.curves,
+        files.benchmarks,
+    )
+    with_masks = evaluated_split(run.summary) is not None
+    for name in files.figures or planned_figures(with_masks, files.methods, files.sources):
+        if name not in DRAW:
+            raise InputError(f"figure {name!r}: unknown; known are {', '.join(DRAW)}")
+        DRAW[name](run, files.output / name)
+        logger.info("%s", files.output / name)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage; returns its exit code."""
+    return run_stage("plot_figures", __doc__, Files, NoSettings, work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""Label any images with a trained segmentation network.
+
+Writes below the output folder: `masks/`, indexed PNG in VOC's palette, 0 background and i the i-th
+class; `overlays/`, the classes laid over the image, to look at; and `areas.csv` with the pixels of
+each class in each image. Images in sub-folders keep their place. An image that cannot be read is
+reported and left out; the command then ends with exit code 2.
+"""
+
+import csv
+import io
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pydantic import Field
+
+from workflow_scripts.console.progress import progress
+from workflow_scripts.console.stage import StageFiles, run_stage
+from workflow_scripts.datasets.image_folder import images_below, stems
+from workflow_scripts.datasets.images import read_image
+from workflow_scripts.errors import InputError
+from workflow_scripts.refinement.prediction import load_segmentation, predict
+from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
+from workflow_scripts.storage.atomic import atomic_path
+from workflow_scripts.storage.masks import encode_mask, voc_palette
+from workflow_scripts.storage.trained_model import read_figures, weights_of
+from workflow_scripts.training.distributed import choose_device
+from workflow_scripts.training.precision import autocast, choose_dtype
+
+logger = logging.getLogger(__name__)
+
+AREA_COLUMNS = ("image", "class", "number", "pixels", "share")
+OPACITY = 0.5
+
+
+class Files(StageFiles):
+    """Inputs and outputs."""
+
+    model: Path = Field(description="folder of a trained segmentation network")
+    images: Path = Field(description="folder of images, searched with its sub-folders")
+    out: Path = Field(description="folder to write masks, overlays and areas.csv to")
+    overlays: bool = Field(True, description="write overlays too")
+    device: str = Field("auto", description="auto, cpu or cuda")
+
+
+def overlay(image: np.ndarray, mask: np.ndarray) -> bytes:
+    """The classes in their colours over the image uint8 [H, W, 3], as a JPEG file."""
+    colours = voc_palette()[mask].astype(np.float32)
+    blended = np.where(mask[..., None] > 0, (1 - OPACITY) * image + OPACITY * colours, image)
+    buffer = io.BytesIO()
+    Image.fromarray(blended.round().astype(np.uint8)).save(buffer, format="JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def areas(name: str, mask: np.ndarray, classes: Sequence[str]) -> list[dict[str, object]]:
+    """One row a class of the image, background included: pixels, and share of the image."""
+    counts = np.bincount(mask.ravel(), minlength=len(classes) + 1)
+    return [
+        {
+            "image": name,
+            "class": ("background", *classes)[number],
+            "number": int(number),
+            "pixels": int(counts[number]),
+            "share": round(float(counts[number] / mask.size), 6),
+        }
+        for number in np.flatnonzero(counts)
+    ]
+
+
+def _write(path: Path, data: bytes) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def describe(weights: Path, classes: Sequence[str]) -> None:
+    """Say which model labels the images, and what it reached."""
+    shown = ", ".join(classes[:10]) + (" …" if len(classes) > 10 else "")
+    logger.info("%s: %d classes: %s", weights, len(classes), shown)
+    for split, figures in ((read_figures(weights) or {}).get("splits") or {}).items():
+        logger.info("its mIoU on %s: %.1f", split, figures["miou"])
+
+
+def work(files: Files, settings: EvaluateSegmentationSettings) -> None:
+    """Label the images."""
+    weights = weights_of(files.model)
+    images = images_below(files.images, without=files.out)
+    device = choose_device(files.device)
+    network, description = load_segmentation(weights, device)
+    classes = description["classes"]
+    describe(weights, classes)
+    dtype = choose_dtype(description["precision"], description["backbone"]["name"], device)
+    named = stems(list(images))
+    broken = []
+    table = files.out / "areas.csv"
+    with (
+        atomic_path(table) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as stream,
+        autocast(dtype, device),
+    ):
+        writer = csv.DictWriter(stream, AREA_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for name, path in progress(images.items(), description="predict"):
+            try:
+                image = read_image(path)
+            except InputError as error:
+                logger.error("skipped: %s", error)
+                broken.append(name)
+                continue
+            mask = predict(network, image, settings, device)
+            _write(files.out / "masks" / f"{named[name]}.png", encode_mask(mask))
+            if files.overlays:
+                _write(files.out / "overlays" / f"{named[name]}.jpg", overlay(image, mask))
+            writer.writerows(areas(name, mask, classes))
+    if broken:
+        raise InputError(
+            f"{len(broken)} of {len(images)} images could not be read and have no mask: "
+            f"{', '.join(broken[:5])}{' …' if len(broken) > 5 else ''}; the others are in {files.out}"
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    return run_stage("predict", __doc__, Files, EvaluateSegmentationSettings, work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Make confident seeds of one shard: two thresholds, each followed by a dense CRF.
+
+A pixel gets a class where the foreground pass names one, background where both passes say so, and is
+ignored (255) elsewhere. Writes a zip shard of indexed PNG masks, and beside it a JSON file that counts
+background, foreground and ignored pixels.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from workflow_scripts.console.progress import progress
+from workflow_scripts.console.shards import ShardFiles
+from workflow_scripts.console.stage import run_stage
+from workflow_scripts.datasets.images import read_image
+from workflow_scripts.datasets.index import ImageRecord
+from workflow_scripts.refinement.parallel import in_threads
+from workflow_scripts.refinement.thresholding import (
+    IGNORE,
+    confident_seed,
+    dataset_labels,
+    refined_labels,
+)
+from workflow_scripts.settings.seeds import SeedSettings
+from workflow_scripts.storage.activations import ActivationReader, upsample
+from workflow_scripts.storage.composition import SeedComposition
+from workflow_scripts.storage.masks import MaskWriter
+from workflow_scripts.storage.thresholds import seed_thresholds
+
+logger = logging.getLogger(__name__)
+
+DEGENERATE = 0.03
+
+
+class Files(ShardFiles):
+    """Inputs and outputs."""
+
+    activations: Path = Field(description="shard of activations (safetensors)")
+    thresholds: Path | None = Field(
+        None, description="file of choose_thresholds or validate_thresholds, for thresholds by name"
+    )
+    output: Path = Field(description="zip shard of seeds to write")
+    composition: Path = Field(description="JSON file to write: pixels of each kind")
+
+
+def warn_if_degenerate(shares: dict[str, float], thresholds: tuple[float, float]) -> None:
+    """Say so where seeds hold next to nothing of one kind, which training cannot make up for."""
+    advice = {
+        "background": f"raise background_threshold (now {thresholds[1]})",
+        "foreground": f"lower foreground_threshold (now {thresholds[0]})",
+    }
+    for kind, what in advice.items():
+        if shares[kind] < DEGENERATE:
+            logger.warning(
+                "seeds are %.1f %% %s: a network can hardly learn from them; %s in refine_seeds",
+                100 * shares[kind], kind, what,
+            )  # fmt: skip
+
+
+def work(files: Files, settings: SeedSettings) -> None:
+    """Write the shard and its composition."""
+    _, records = files.read()
+    composition = SeedComposition()
+    thresholds = seed_thresholds(settings, files.thresholds)
+    with ActivationReader(files.activations) as reader, MaskWriter(files.output) as writer:
+
+        def seed(record: ImageRecord) -> tuple[ImageRecord, np.ndarray]:
+            activations = upsample(reader.read(record.id), record.height, record.width)
+            image = read_image(record.path)
+            foreground, background = refined_labels(
+                image, activations, thresholds, settings.gt_prob, settings.crf
+            )
+            return record, dataset_labels_or_ignore(confident_seed(foreground, background), record)
+
+        seeds = in_threads(seed, records, files.threads)
+        title = f"refine_seeds {files.split} {files.shard}"
+        for record, mask in progress(seeds, total=len(records), description=title):
+            writer.write(record.id, mask)
+            composition.add(mask)
+    logger.info("seeds: %s", composition)
+    if records:
+        warn_if_degenerate(composition.shares(), thresholds)
+    composition.write(files.composition)
+
+
+def dataset_labels_or_ignore(seed: np.ndarray, record: ImageRecord) -> np.ndarray:
+    """Channel numbers → class numbers, 255 kept."""
+    ignored = seed == IGNORE
+    return np.where(
+        ignored, IGNORE, dataset_labels(np.where(ignored, 0, seed), record.labels)
+    ).astype(np.uint8)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of the stage."""
+    return run_stage("refine_seeds", __doc__, Files, SeedSettings, work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Labels of an image by a trained segmentation network, refined by a dense CRF if asked for."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from workflow_scripts.errors import InputError
+from workflow_scripts.models.backbones import build_backbone
+from workflow_scripts.models.deeplab import DeepLab
+from workflow_scripts.models.inference import sum_over_scales
+from workflow_scripts.refinement.dense_crf import refine, unary_from_probabilities
+from workflow_scripts.settings.backbone import BackboneSettings
+from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
+from workflow_scripts.storage.networks import load_network, read_description
+
+VERSION = 1
+
+
+def load_segmentation(
+    path: Path, device: torch.device, classes: Sequence[str] | None = None
+) -> tuple[DeepLab, dict[str, Any]]:
+    """A trained segmentation network in evaluation mode, and its description.
+
+    Args:
+        path: model.safetensors.
+        device: Where it will compute.
+        classes: The classes that it must have; any if None.
+
+    Raises:
+        InputError: `path` holds no segmentation network, one of a format that this version does not
+            know, or one of another number of classes.
+    """
+    description = read_description(path, "segmentation")
+    version = description.get("version")
+    if version != VERSION:
+        raise InputError(
+            f"{path}: a model of format {version}, this version of the workflow reads format "
+            f"{VERSION}; use the version that wrote it, or train the network anew"
+        )
+    names = description["classes"]
+    if classes is not None and len(classes) != len(names):
+        raise InputError(
+            f"{path}: was trained on {len(names)} classes, the dataset has {len(classes)}; take the "
+            "network and the classes of one run"
+        )
+    backbone = build_backbone(BackboneSettings(**description["backbone"]))
+    network = DeepLab(backbone, len(names), description["dilations"])
+    load_network(path, network)
+    network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network, description
+
+
+def predict(
+    network: DeepLab,
+    image: np.ndarray,
+    settings: EvaluateSegmentationSettings,
+    device: torch.device,
+) -> np.ndarray:
+    """Labels of one image: uint8 [H, W, 3] → uint8 [H, W]."""
+    views = len(settings.scales) * (1 + settings.flip)
+
+    def probabilities(batch: torch.Tensor) -> torch.Tensor:
+        return F.softmax(network(batch).float(), dim=1)
+
+    total = sum_over_scales(
+        image,
+        settings.scales,
+        image.shape[:2],
+        network.backbone,
+        probabilities,
+        device,
+        settings.flip,
+    )
+    if not settings.refine:
+        return total.argmax(dim=0).to(torch.uint8).cpu().numpy()
+    unary = unary_from_probabilities((total / views).cpu().numpy())
+    return refine(image, unary, settings.crf).argmax(axis=0).astype(np.uint8)

@@ -1,0 +1,71 @@
+"""Labels from activations: a background threshold, sharpened by a dense CRF."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from workflow_scripts.refinement.dense_crf import refine, unary_from_labels
+from workflow_scripts.settings.dense_crf import CrfSettings
+
+IGNORE = 255
+
+
+def local_labels(activations: np.ndarray, threshold: float) -> np.ndarray:
+    """0 for background, i for the i-th channel: the argmax of [threshold, activations].
+
+    Args:
+        activations: [k, H, W] in 0…1.
+        threshold: A pixel is background unless its largest activation exceeds it.
+
+    Returns:
+        int32 [H, W] in 0…k.
+    """
+    if len(activations) == 0:
+        return np.zeros(activations.shape[1:], np.int32)
+    winner = activations.argmax(axis=0).astype(np.int32) + 1
+    return np.where(activations.max(axis=0) > threshold, winner, 0).astype(np.int32)
+
+
+def refined_labels(
+    image: np.ndarray,
+    activations: np.ndarray,
+    thresholds: Sequence[float],
+    gt_prob: float,
+    crf: CrfSettings,
+) -> list[np.ndarray]:
+    """Labels at several thresholds, each refined by a dense CRF; the image's kernels are shared.
+
+    Args:
+        image: uint8 [H, W, 3].
+        activations: [k, H, W] in 0…1.
+        thresholds: Background thresholds.
+        gt_prob: Confidence of a thresholded label.
+        crf: Kernels and iterations.
+
+    Returns:
+        For each threshold uint8 [H, W] in 0…k. An image without labels is background.
+    """
+    labels = [local_labels(activations, threshold) for threshold in thresholds]
+    if len(activations) == 0:
+        return [label.astype(np.uint8) for label in labels]
+    unary = np.stack([unary_from_labels(label, len(activations) + 1, gt_prob) for label in labels])
+    return list(refine(image, unary, crf).argmax(axis=1).astype(np.uint8))
+
+
+def dataset_labels(local: np.ndarray, labels: Sequence[int]) -> np.ndarray:
+    """Channel numbers → class numbers: uint8 [H, W]."""
+    return np.asarray((0, *labels), np.uint8)[local]
+
+
+def confident_seed(foreground: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """The seed rule: a class where the foreground pass names one, background where both say so.
+
+    Args:
+        foreground: Labels at the higher threshold, uint8 [H, W].
+        background: Labels at the lower threshold, uint8 [H, W].
+
+    Returns:
+        uint8 [H, W]; 255 where the two passes differ on whether there is an object.
+    """
+    unsure = np.where(background == 0, 0, IGNORE)
+    return np.where(foreground == 0, unsure, foreground).astype(np.uint8)

@@ -1,0 +1,143 @@
+"""The tables of a run as the report uses them: summary, curves, differences, training, benchmarks."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workflow_scripts.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A method's curve over thresholds in every trial; percent."""
+
+    thresholds: np.ndarray
+    """float64[T]."""
+    values: np.ndarray
+    """float64[trials, T]."""
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean over trials, float64[T]."""
+        return self.values.mean(axis=0)
+
+    @property
+    def spread(self) -> np.ndarray:
+        """Sample standard deviation over trials, float64[T]; 0 for one trial."""
+        if len(self.values) < 2:
+            return np.zeros(self.values.shape[1])
+        return self.values.std(axis=0, ddof=1)
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Read summary.json; raises InputError when it is missing or no summary."""
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(summary["methods"], dict):
+            raise TypeError("`methods` is no table")
+        return summary
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run the workflow, which writes it") from None
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a summary of a run ({error})") from error
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Read a CSV table; raises InputError when it is missing or unreadable."""
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a readable table ({error}); run the workflow") from error
+
+
+def curves_of(rows: Sequence[dict[str, str]], figure: str, split: str) -> dict[str, Curve]:
+    """Return the curves of a figure ("miou", "refined_miou" …) by method, from `curves.csv`."""
+    by_method: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for row in rows:
+        if row["split"] == split and row[figure]:
+            trials = by_method.setdefault(row["method"], {})
+            points = trials.setdefault(row["trial"], [])
+            points.append((float(row["threshold"]), float(row[figure])))
+    return {
+        method: Curve(
+            np.array([threshold for threshold, _ in next(iter(trials.values()))]),
+            np.array([[value for _, value in points] for points in trials.values()]),
+        )
+        for method, trials in by_method.items()
+    }
+
+
+def evaluated_split(summary: dict[str, Any]) -> str | None:
+    """Return the split that figures are about: `val` where it was swept, else the last one swept.
+
+    None without any sweep, which is how a run without masks looks.
+    """
+    splits: list[str] = []
+    for sections in summary["methods"].values():
+        splits += [split for split in sections.get("activations", {}) if split not in splits]
+    if "val" in splits:
+        return "val"
+    return splits[-1] if splits else None
+
+
+@dataclass(frozen=True, slots=True)
+class StageCost:
+    """What a stage took, over all its jobs."""
+
+    seconds: float
+    """Wall time, added."""
+    megabytes: float | None
+    """Largest peak of resident memory of any job; None where it was not measured."""
+
+
+def stage_costs(folder: Path | None) -> dict[str, StageCost]:
+    """Return what each stage took, from Snakemake's benchmarks; nothing without a folder.
+
+    A stage is the first part of a file's path below the folder. Raises InputError when a file is no
+    benchmark.
+    """
+    costs: dict[str, StageCost] = {}
+    for path in sorted(folder.rglob("*.tsv")) if folder else []:
+        stage = path.relative_to(folder or path).with_suffix("").parts[0]
+        try:
+            with path.open(newline="", encoding="utf-8") as stream:
+                repeats = list(csv.DictReader(stream, delimiter="\t"))
+            seconds = sum(float(row["s"]) for row in repeats) / len(repeats)
+            peaks = [_number(row.get("max_rss", "")) for row in repeats]
+        except (KeyError, ValueError, ZeroDivisionError) as error:
+            raise InputError(
+                f"{path}: not a benchmark of Snakemake ({error!r}); delete the file"
+            ) from error
+        known = costs.get(stage, StageCost(0.0, None))
+        measured = [peak for peak in (known.megabytes, *peaks) if peak is not None]
+        costs[stage] = StageCost(known.seconds + seconds, max(measured, default=None))
+    return costs
+
+
+def _number(text: str) -> float | None:
+    """A job shorter than a measurement has "-" or "NA" for its memory."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def training_losses(run: Path, trials: Sequence[int]) -> dict[str, list[np.ndarray]]:
+    """Return the loss of each epoch, one array a trial, by network ("amn", "cam/t0.50/segmentation")."""
+    losses: dict[str, list[np.ndarray]] = {}
+    for trial in trials:
+        folder = run / str(trial)
+        for path in sorted(folder.rglob("training.csv")):
+            rows = read_table(path)
+            try:
+                loss = np.array([float(row["loss"]) for row in rows])
+            except (KeyError, ValueError) as error:
+                raise InputError(f"{path}: not a training table ({error!r})") from error
+            losses.setdefault(path.parent.relative_to(folder).as_posix(), []).append(loss)
+    return losses

@@ -1,0 +1,47 @@
+"""Settings of thresholds that nobody has to guess."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from workflow_scripts.settings.base import Settings
+from workflow_scripts.settings.dense_crf import CrfSettings
+
+AUTO, VALIDATION = "auto", "validation"
+Named = Literal["auto", "validation"]
+Threshold = Annotated[float, Field(gt=0, lt=1)] | Named
+
+
+class ValidationSettings(Settings):
+    """What thresholds chosen on masks share with those of a rule."""
+
+    step: float = Field(0.01, gt=0, le=0.1, description="distance of the thresholds considered")
+    seed_margin: float = Field(
+        0.125,
+        gt=0,
+        lt=0.5,
+        description="distance of the seeds' two thresholds from that of the pseudo-masks; at most "
+        "half the way to 0 or 1",
+    )
+
+
+class ThresholdSettings(ValidationSettings):
+    """The rule behind `auto`, which sees activations and image labels but no mask."""
+
+    rule: Literal["consensus", "otsu", "entropy", "fisher", "stability", "refinement"] = Field(
+        "consensus",
+        description="consensus: median of the next three. Of the activations of all training images, "
+        "otsu: largest between-class variance; entropy: largest entropy below plus above (Kapur); "
+        "fisher: largest Fisher ratio. stability: the masks change least around it; refinement: the "
+        "masks agree best (kappa) with their own refinement by a dense CRF, which costs minutes",
+    )
+    window: float = Field(
+        0.1, gt=0, lt=1, description="width of the range of thresholds whose masks are compared"
+    )
+    sample: int = Field(
+        200, ge=1, description="images, evenly spread, whose masks the rule `refinement` refines"
+    )
+    gt_prob: float = Field(
+        0.7, gt=0.5, lt=1, description="confidence of a thresholded label in the CRF's unary term"
+    )
+    crf: CrfSettings = CrfSettings()

@@ -1,0 +1,38 @@
+"""Files that appear whole or not at all."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_path(final: Path | str) -> Iterator[Path]:
+    """Yield a path beside `final` to write to; on success it becomes `final`, else it is removed.
+
+    The temporary file lies in the same folder (so that the rename is atomic) and keeps the suffix
+    of `final` (so that writers which look at the suffix choose the same format). Missing parent
+    folders are made. Data and rename are synced to disk, so that neither a killed job nor a power
+    cut leaves a half-written file under the final name.
+
+    Raises whatever the body raises, and FileNotFoundError when the body wrote nothing.
+    """
+    final = Path(final)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}.partial{final.suffix}")
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(final)
+        _sync(final.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,210 @@
+"""A lock beside an output, so that no two jobs ever write it.
+
+A cluster can leave two jobs at work on one output: a second submission, a retry or a requeue while the
+first still runs. The lock names its owner; the owner's heartbeat (the file's time of change, renewed
+every few seconds) shows that it lives. A lock without heartbeat is stale and is taken over. Only whether
+the heartbeat moves counts, watched on the waiting process's own clock: clocks of nodes may differ.
+"""
+
+import glob
+import json
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+logger = logging.getLogger(__name__)
+
+BEAT_SECONDS = 10.0
+# Network file systems show another node's changes up to a minute late.
+STALE_SECONDS = 120.0
+SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_MESSAGES = 60.0
+LOST = 75
+
+
+def machine() -> str:
+    """Names the space in which a process number means something; empty where that is unknown."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def process_start(process: int) -> str | None:
+    """When a process of this machine started, in kernel ticks; None if it has ended."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = status.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else fields[19]
+
+
+class Ownership:
+    """The lock of one output, as a context manager. Waits while another owner lives.
+
+    Args:
+        output: File or folder that is written; the lock is a hidden file beside it.
+        task: What is done, exactly: command and code. Where a waiting job finds that the other one did
+            the same and has written the output, `done` is true and nothing is left to do.
+        beat_seconds: Time between heartbeats.
+        stale_seconds: A lock whose heartbeat does not move for so long is taken over.
+
+    A process that finds its lock in other hands (it was held up for longer than `stale_seconds`) ends
+    itself at once, with exit code 75.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        task: str,
+        beat_seconds: float = BEAT_SECONDS,
+        stale_seconds: float = STALE_SECONDS,
+    ) -> None:
+        self.output = output
+        self.path = output.with_name(f".{output.name}.owner")
+        self.beat_seconds, self.stale_seconds = beat_seconds, stale_seconds
+        self.pause = min(SECONDS_BETWEEN_LOOKS, beat_seconds)
+        self.done = False
+        self._task = task
+        self._ended = threading.Event()
+        self._file: int | None = None
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        waited_from = time.time_ns()
+        last_seen: dict[str, str] = {}
+        while not self._create(replace=False):
+            owner, stale = self._watch()
+            last_seen = {} if stale else owner or last_seen
+            if stale and self._create(replace=True):
+                break
+        if last_seen.get("task") == self._task and self.output.exists():
+            self.done = self.output.stat().st_mtime_ns > waited_from
+        self._clear()
+        threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        if self._ours():
+            self.path.unlink(missing_ok=True)
+        self._close()
+
+    def _clear(self) -> None:
+        """Remove what a killed owner had half written: of the output, and of hidden files beside it."""
+        name = glob.escape(self.output.name)
+        for pattern in (f".{name}.*partial*", f"..{name}.*partial*"):
+            for leftover in self.path.parent.glob(pattern):
+                leftover.unlink(missing_ok=True)
+
+    def _create(self, replace: bool) -> bool:
+        """Write our lock; whether it is ours then."""
+        temporary = self.path.with_name(f"{self.path.name}.{secrets.token_hex(4)}")
+        owner = {
+            "host": socket.gethostname(),
+            "machine": machine(),
+            "process": str(os.getpid()),
+            "started": process_start(os.getpid()) or "",
+            "job": os.environ.get("SLURM_JOB_ID", ""),
+            "task": self._task,
+        }
+        temporary.write_text(json.dumps(owner), encoding="utf-8")
+        # Opened before it gets its name: under that name there may be another's by then.
+        self._file = os.open(temporary, os.O_RDWR)
+        try:
+            if replace:
+                temporary.replace(self.path)
+            else:
+                # Unlike a rename, a link fails where there is a file: only one process can win.
+                os.link(temporary, self.path)
+        except FileExistsError:
+            self._close()
+            return False
+        finally:
+            temporary.unlink(missing_ok=True)
+        if replace:
+            # Another process may have found the lock stale at the same moment: the last one wins.
+            time.sleep(self.pause)
+        if self._ours():
+            return True
+        self._close()
+        return False
+
+    def _close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _ours(self) -> bool:
+        """Whether the lock's file is still the one that we wrote."""
+        if self._file is None:
+            return False
+        try:
+            found, written = self.path.stat(), os.fstat(self._file)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == (written.st_dev, written.st_ino)
+
+    def _beat(self) -> None:
+        while not self._ended.wait(self.beat_seconds):
+            if self._file is None:
+                return
+            if not self._ours():
+                if not self._ended.is_set():
+                    logger.error("%s: another job has taken this output over; ending", self.output)
+                    os._exit(LOST)
+                return
+            os.utime(self._file)
+
+    def _watch(self) -> tuple[dict[str, str] | None, bool]:
+        """Wait until the lock is gone or stale: (its last owner, whether it is stale)."""
+        owner: dict[str, str] | None = None
+        moved = time.monotonic()
+        beat, said = -1, -SECONDS_BETWEEN_MESSAGES
+        while True:
+            try:
+                found = self.path.stat().st_mtime_ns
+                owner = json.loads(self.path.read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                return owner, False
+            assert owner is not None
+            if found != beat:
+                beat, moved = found, time.monotonic()
+            if self._has_ended(owner) or time.monotonic() - moved > self.stale_seconds:
+                logger.warning(
+                    "%s: taking over from %s, which has ended", self.output, _name(owner)
+                )
+                return owner, True
+            if time.monotonic() - said >= SECONDS_BETWEEN_MESSAGES:
+                said = time.monotonic()
+                advice = f"scancel {owner['job']}" if owner["job"] else f"kill {owner['process']}"
+                logger.warning(
+                    "%s is being written by %s: waiting for its end (`%s` ends it)",
+                    self.output, _name(owner), advice,
+                )  # fmt: skip
+            time.sleep(self.pause)
+
+    @staticmethod
+    def _has_ended(owner: dict[str, str]) -> bool:
+        """Whether the owner was a process of this machine that runs no more."""
+        if not owner["machine"] or owner["machine"] != machine():
+            return False
+        return process_start(int(owner["process"])) != owner["started"]
+
+
+def _name(owner: dict[str, str]) -> str:
+    job = f" of Slurm job {owner['job']}" if owner["job"] else ""
+    return f"process {owner['process']}{job} on {owner['host']}"

@@ -1,0 +1,94 @@
+"""Files of thresholds that a rule chose: one small JSON file a method and trial."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from workflow_scripts.errors import InputError
+from workflow_scripts.settings.seeds import SeedSettings
+from workflow_scripts.storage.atomic import atomic_path
+
+
+@dataclass(frozen=True)
+class ChosenThresholds:
+    """What a rule chose for the three places that need a threshold, and all rules' candidates."""
+
+    pseudo_mask: float
+    seed_foreground: float
+    seed_background: float
+    rule: str
+    candidates: Mapping[str, float] = field(default_factory=dict)
+    """Threshold of the pseudo-masks by each rule that was computed."""
+
+    @classmethod
+    def around(
+        cls, threshold: float, rule: str, margin: float, candidates: Mapping[str, float]
+    ) -> "ChosenThresholds":
+        """Place the seeds' thresholds on both sides of the pseudo-masks' one.
+
+        With a margin of 0.125 this gives about the constants that were tuned on masks: 0.30 and
+        0.05 where the CAM's best threshold is 0.15, 0.45 and 0.15 where AMN's is 0.30.
+        """
+        return cls(
+            pseudo_mask=round(threshold, 6),
+            seed_foreground=round(min(threshold + margin, (1 + threshold) / 2), 6),
+            seed_background=round(max(threshold - margin, threshold / 2), 6),
+            rule=rule,
+            candidates={name: round(value, 6) for name, value in candidates.items()},
+        )
+
+    def write(self, path: Path) -> None:
+        """Write to a JSON file, whole or not at all."""
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+def read_thresholds(path: Path) -> ChosenThresholds:
+    """Read what `ChosenThresholds.write` wrote.
+
+    Raises InputError when the file is missing, or a threshold in it does not lie between 0 and 1.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        chosen = ChosenThresholds(
+            pseudo_mask=float(values["pseudo_mask"]),
+            seed_foreground=float(values["seed_foreground"]),
+            seed_background=float(values["seed_background"]),
+            rule=str(values["rule"]),
+            candidates=dict(values["candidates"]),
+        )
+        for threshold in (chosen.pseudo_mask, chosen.seed_foreground, chosen.seed_background):
+            if not 0 < threshold < 1:
+                raise ValueError(f"threshold {threshold} does not lie between 0 and 1")
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: not a complete file of thresholds ({error!r}). Delete it, so that"
+            " choose_thresholds runs again."
+        ) from error
+    return chosen
+
+
+def seed_thresholds(settings: SeedSettings, chosen: Path | None) -> tuple[float, float]:
+    """Foreground and background threshold of seeds, those by name read from a file.
+
+    Raises:
+        InputError: A name is given but no file, or the two thresholds are in the wrong order.
+    """
+    foreground, background = settings.foreground_threshold, settings.background_threshold
+    if settings.chosen_by:
+        if chosen is None:
+            raise InputError(
+                f"a threshold is `{settings.chosen_by}`: give the file that choose_thresholds wrote, "
+                "`--thresholds FILE`, or numbers"
+            )
+        found = read_thresholds(chosen)
+        foreground = found.seed_foreground if isinstance(foreground, str) else foreground
+        background = found.seed_background if isinstance(background, str) else background
+    assert not isinstance(foreground, str) and not isinstance(background, str)
+    if background > foreground:
+        raise InputError(
+            f"the seeds' background threshold ({background}) exceeds their foreground threshold "
+            f"({foreground}); choose both by the same rule, or give two numbers"
+        )
+    return foreground, background

@@ -1,0 +1,65 @@
+"""Images with their labels, and masks where a stage has some, as a training loop reads them."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from workflow_scripts.datasets.images import read_image
+from workflow_scripts.datasets.index import ImageRecord
+from workflow_scripts.datasets.transforms import augment
+from workflow_scripts.errors import InputError
+from workflow_scripts.settings.augmentation import AugmentationSettings
+from workflow_scripts.training.randomness import AUGMENTATION, generator
+
+MaskOf = Callable[[ImageRecord], np.ndarray]
+
+
+def label_vector(labels: Sequence[int], classes: int) -> np.ndarray:
+    """Class numbers (from 1) → float32 0/1 [C]."""
+    vector = np.zeros(classes, np.float32)
+    vector[np.asarray(labels, int) - 1] = 1
+    return vector
+
+
+class TrainingImages:
+    """Augmented images; an element is asked for by (epoch, image number) and depends on these alone.
+
+    Elements are dictionaries: `image` float32 [3, S, S], `labels` float32 [C] and, if masks are given,
+    `mask` uint8 [S, S].
+    """
+
+    def __init__(
+        self,
+        records: Sequence[ImageRecord],
+        classes: int,
+        augmentation: AugmentationSettings,
+        normalisation: tuple[Sequence[float], Sequence[float]],
+        seed: int,
+        mask_of: MaskOf | None = None,
+    ) -> None:
+        self.records = records
+        self.classes = classes
+        self.augmentation = augmentation
+        self.normalisation = normalisation
+        self.seed = seed
+        self.mask_of = mask_of
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, np.ndarray]:
+        epoch, number = key
+        record = self.records[number]
+        image = read_image(record.path)
+        mask = self.mask_of(record) if self.mask_of else None
+        if mask is not None and mask.shape != image.shape[:2]:
+            raise InputError(
+                f"image {record.id}: its mask has {mask.shape[1]}×{mask.shape[0]} pixels, the image "
+                f"{record.path} has {image.shape[1]}×{image.shape[0]}; make the masks anew"
+            )
+        rng = generator(self.seed, AUGMENTATION, epoch, number)
+        view, mask_view = augment(image, mask, self.augmentation, *self.normalisation, rng)
+        element = {"image": view, "labels": label_vector(record.labels, self.classes)}
+        if mask_view is not None:
+            element["mask"] = mask_view
+        return element

@@ -1,0 +1,57 @@
+"""Start a training stage on several GPUs of a node, or on several nodes of a job.
+
+    python -m workflow_scripts.training.launch 4 train_cam --index … --output …
+
+With one GPU or none it is `python -m workflow_scripts.train_cam …`; with more it is torchrun, one process
+a GPU. The batch size is that of all processes together, so the result does not depend on their number.
+In a Slurm job of several nodes torchrun starts on each of them, through srun.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from zlib import crc32
+
+FIRST_PORT, PORTS = 20000, 10000
+
+
+def command(gpus: int, stage: Sequence[str], job: Mapping[str, str], head: str = "") -> list[str]:
+    """The command that runs a stage.
+
+    Args:
+        gpus: GPUs of the whole job.
+        stage: The stage's name and its flags.
+        job: Slurm's environment variables; empty outside of Slurm.
+        head: Name of the job's first node, where there are several.
+    """
+    module = [f"workflow_scripts.{stage[0]}", *stage[1:]]
+    nodes = int(job.get("SLURM_JOB_NUM_NODES", "1"))
+    if gpus <= 1:
+        return [sys.executable, "-m", *module]
+    torchrun = [sys.executable, "-m", "torch.distributed.run"]
+    if nodes == 1:
+        return [*torchrun, "--standalone", f"--nproc-per-node={gpus}", "-m", *module]
+    # Jobs that share a head node need ports of their own.
+    port = FIRST_PORT + crc32(job["SLURM_JOB_ID"].encode()) % PORTS
+    return [
+        "srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1",
+        *torchrun, f"--nnodes={nodes}", f"--nproc-per-node={gpus // nodes}",
+        f"--rdzv-id={job['SLURM_JOB_ID']}", "--rdzv-backend=c10d", f"--rdzv-endpoint={head}:{port}",
+        "-m", *module,
+    ]  # fmt: skip
+
+
+def first_node(nodes: str) -> str:
+    """First of the nodes of a job, from Slurm's list of them (`gpu[1-2]`)."""
+    names = subprocess.run(
+        ["scontrol", "show", "hostnames", nodes], check=True, capture_output=True, text=True
+    ).stdout.split()
+    return names[0]
+
+
+if __name__ == "__main__":
+    several = int(os.environ.get("SLURM_JOB_NUM_NODES", "1")) > 1 and int(sys.argv[1]) > 1
+    head = first_node(os.environ["SLURM_JOB_NODELIST"]) if several else ""
+    arguments = command(int(sys.argv[1]), sys.argv[2:], os.environ, head)
+    os.execvp(arguments[0], arguments)
