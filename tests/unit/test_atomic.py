@@ -11,9 +11,9 @@ from workflow_scripts.storage.atomic import atomic_path
 def test_file_appears_with_its_content_and_ordinary_permissions(tmp_path: Path) -> None:
     final = tmp_path / "new folder" / "täble.csv"
     with atomic_path(final) as temporary:
-        assert temporary.parent == final.parent
-        assert temporary.suffix == ".csv"
+        assert temporary.name == final.name
         temporary.write_text("a")
+        temporary.with_name(".of the writer").write_text("")
         assert not final.exists()
     (tmp_path / "other").write_text("")
     assert final.read_text() == "a"

@@ -109,6 +109,8 @@ def test_half_written_files_of_a_killed_process_go(tmp_path):
     others = [tmp_path / ".profile.1a2b.partial.zip", tmp_path / ".file.resume"]
     for path in (*mine, *others):
         path.write_text("")
+    (tmp_path / ".file.3c4d.partial").mkdir()
+    (tmp_path / ".file.3c4d.partial" / "file").write_text("")
     with Ownership(tmp_path / "file", "task"):
         pass
     assert set(tmp_path.iterdir()) == set(others)

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,23 +12,25 @@ from pathlib import Path
 def atomic_path(final: Path | str) -> Iterator[Path]:
     """Yield a path beside `final` to write to; on success it becomes `final`, else it is removed.
 
-    The temporary file lies in the same folder (so that the rename is atomic) and keeps the suffix
-    of `final` (so that writers which look at the suffix choose the same format). Missing parent
-    folders are made. Data and rename are synced to disk, so that neither a killed job nor a power
+    The path lies in a hidden folder of its own beside `final`: the rename is atomic, writers which look
+    at the name find that of `final`, and what they put beside their file (safetensors writes by way of
+    a temporary one) goes with the folder. Missing parent folders are made. Data and rename are synced to disk, so that neither a killed job nor a power
     cut leaves a half-written file under the final name.
 
     Raises whatever the body raises, and FileNotFoundError when the body wrote nothing.
     """
     final = Path(final)
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}.partial{final.suffix}")
+    workshop = final.with_name(f".{final.name}.{secrets.token_hex(4)}.partial")
+    workshop.mkdir()
+    temporary = workshop / final.name
     try:
         yield temporary
         _sync(temporary)
         temporary.replace(final)
         _sync(final.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(workshop, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

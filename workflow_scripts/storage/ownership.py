@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import socket
 import threading
 import time
@@ -106,9 +107,12 @@ class Ownership:
     def _clear(self) -> None:
         """Remove what a killed owner had half written: of the output, and of hidden files beside it."""
         name = glob.escape(self.output.name)
-        for pattern in (f".{name}.*partial*", f"..{name}.*partial*"):
+        for pattern in (f".{name}.*partial*", f"..{name}.*partial*", f".{name}.owner.*"):
             for leftover in self.path.parent.glob(pattern):
-                leftover.unlink(missing_ok=True)
+                if leftover.is_dir():
+                    shutil.rmtree(leftover, ignore_errors=True)
+                else:
+                    leftover.unlink(missing_ok=True)
 
     def _create(self, replace: bool) -> bool:
         """Write our lock; whether it is ours then."""
@@ -130,7 +134,8 @@ class Ownership:
             else:
                 # Unlike a rename, a link fails where there is a file: only one process can win.
                 os.link(temporary, self.path)
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):
+            # There is a lock already, or its new owner has just cleared our file away.
             self._close()
             return False
         finally:
