@@ -3,8 +3,6 @@
 import errno
 import gzip
 import lzma
-import secrets
-import shutil
 import stat
 import tarfile
 import zipfile
@@ -16,6 +14,7 @@ from typing import IO
 
 from workflow_scripts.datasets.progress import Progress
 from workflow_scripts.errors import InputError
+from workflow_scripts.storage.atomic import atomic_folder
 
 CHUNK = 1 << 20
 _DAMAGE = (
@@ -80,12 +79,9 @@ def extract(
     if target.exists():
         raise FileExistsError(target)
     limits = limits or Limits()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
-    temporary.mkdir()
     try:
-        _extract_all(archive, temporary, wanted, limits, progress)
-        temporary.rename(target)
+        with atomic_folder(target) as temporary:
+            _extract_all(archive, temporary, wanted, limits, progress)
     except _DAMAGE as error:
         raise InputError(
             f"{archive}: damaged, or not a tar or zip archive ({error}). Remove it and run again."
@@ -97,8 +93,6 @@ def extract(
             f"{target.parent}: the disk is full while {archive} is extracted. Make room, or choose"
             " another folder (`download.folder`)."
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _extract_all(

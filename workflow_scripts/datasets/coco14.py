@@ -20,12 +20,13 @@ from workflow_scripts.datasets.coco_annotations import (
 )
 from workflow_scripts.datasets.index import IndexRow, write_index
 from workflow_scripts.datasets.json_stream import read_again
-from workflow_scripts.datasets.masks import image_size, new_folder
+from workflow_scripts.datasets.masks import image_size
 from workflow_scripts.datasets.parallel import ordered_map
 from workflow_scripts.datasets.progress import Progress
 from workflow_scripts.datasets.sources import obtain
 from workflow_scripts.errors import InputError
 from workflow_scripts.settings.coco14_dataset import Coco14DatasetSettings
+from workflow_scripts.storage.atomic import atomic_folder
 from workflow_scripts.storage.masks import encode_mask
 
 logger = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ def _rows(
 ) -> Iterator[IndexRow]:
     total = sum(len(split.annotations.images) for split in splits)
     done = 0
-    with new_folder(output / "masks") as masks:
+    with atomic_folder(output / "masks") as masks:
         for split in splits:
             (masks / split.name).mkdir()
             describe = partial(

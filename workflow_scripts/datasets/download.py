@@ -3,7 +3,6 @@
 import errno
 import json
 import logging
-import os
 import shutil
 import ssl
 import time
@@ -19,6 +18,7 @@ from workflow_scripts.datasets.checksums import file_checksum
 from workflow_scripts.datasets.progress import Progress
 from workflow_scripts.errors import InputError
 from workflow_scripts.settings.downloads import DownloadSettings
+from workflow_scripts.storage.atomic import sync
 
 logger = logging.getLogger(__name__)
 
@@ -103,9 +103,9 @@ def fetch(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _fetch_verified(address, target, partial, checksum, settings, progress)
-        _sync(partial.data)
+        sync(partial.data)
         partial.data.replace(target)
-        _sync(target.parent)
+        sync(target.parent)
         partial.discard()
     except OSError as error:
         raise _local_error(error, address, target) from error
@@ -277,11 +277,3 @@ def _local_error(error: OSError, address: str, target: Path) -> InputError:
     return InputError(
         f"{target}: cannot be written ({error.strerror or error})\n  fetched from: {address}\n{advice}"
     )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

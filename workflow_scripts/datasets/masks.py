@@ -1,9 +1,5 @@
 """Ground-truth masks of a dataset while it is prepared: checked where they lie, or written anew."""
 
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -61,18 +57,3 @@ def check_mask_file(
 ) -> tuple[int, ...]:
     """Check a mask file as `check_mask` does."""
     return check_mask(read_mask(path), size, classes, path, image)
-
-
-@contextmanager
-def new_folder(final: Path) -> Iterator[Path]:
-    """Yield a folder to write to that replaces `final` when the block ends without an error."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}.partial")
-    temporary.mkdir()
-    try:
-        yield temporary
-        if final.exists():
-            shutil.rmtree(final)
-        temporary.rename(final)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from workflow_scripts.datasets.index import IndexRow, write_index
-from workflow_scripts.datasets.masks import check_mask, check_mask_file, image_size, new_folder
+from workflow_scripts.datasets.masks import check_mask, check_mask_file, image_size
 from workflow_scripts.datasets.parallel import ordered_map
 from workflow_scripts.datasets.progress import Progress
 from workflow_scripts.datasets.sources import obtain
@@ -29,6 +29,7 @@ from workflow_scripts.datasets.voc_annotations import (
 )
 from workflow_scripts.errors import InputError
 from workflow_scripts.settings.voc12_dataset import Voc12DatasetSettings
+from workflow_scripts.storage.atomic import atomic_folder
 from workflow_scripts.storage.masks import encode_mask
 
 logger = logging.getLogger(__name__)
@@ -148,7 +149,7 @@ def _rows(
     processes: int,
     progress: Progress | None,
 ) -> Iterator[IndexRow]:
-    with new_folder(output / "masks") as masks:
+    with atomic_folder(output / "masks") as masks:
         describe = partial(_describe, difficult=settings.difficult, masks=masks)
         for done, row in enumerate(ordered_map(describe, images, processes), start=1):
             yield row

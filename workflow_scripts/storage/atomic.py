@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 import os
 import secrets
@@ -9,31 +9,53 @@ from pathlib import Path
 
 
 @contextmanager
-def atomic_path(final: Path | str) -> Iterator[Path]:
-    """Yield a path beside `final` to write to; on success it becomes `final`, else it is removed.
-
-    The path lies in a hidden folder of its own beside `final`: the rename is atomic, writers which look
-    at the name find that of `final`, and what they put beside their file (safetensors writes by way of
-    a temporary one) goes with the folder. Missing parent folders are made. Data and rename are synced to disk, so that neither a killed job nor a power
-    cut leaves a half-written file under the final name.
-
-    Raises whatever the body raises, and FileNotFoundError when the body wrote nothing.
-    """
-    final = Path(final)
+def _workshop(final: Path) -> Iterator[Path]:
+    """Yield a new hidden folder beside `final`, which is gone afterwards."""
     final.parent.mkdir(parents=True, exist_ok=True)
     workshop = final.with_name(f".{final.name}.{secrets.token_hex(4)}.partial")
     workshop.mkdir()
-    temporary = workshop / final.name
     try:
-        yield temporary
-        _sync(temporary)
-        temporary.replace(final)
-        _sync(final.parent)
+        yield workshop
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
+@contextmanager
+def atomic_path(final: Path | str) -> Iterator[Path]:
+    """Yield a path to write to; on success it becomes `final`, else it is removed.
+
+    The path lies in a hidden folder of its own beside `final`: the rename is atomic, writers which look
+    at the name find that of `final`, and what they put beside their file (safetensors writes by way of
+    a temporary one) goes with the folder. Missing parent folders are made. Data and rename are synced
+    to disk, so that neither a killed job nor a power cut leaves a half-written file under the final
+    name.
+
+    Raises whatever the body raises, and FileNotFoundError when the body wrote nothing.
+    """
+    final = Path(final)
+    with _workshop(final) as workshop:
+        temporary = workshop / final.name
+        yield temporary
+        sync(temporary)
+        temporary.replace(final)
+        sync(final.parent)
+
+
+@contextmanager
+def atomic_folder(final: Path) -> Iterator[Path]:
+    """Yield an empty folder to write to; on success it replaces `final`, else it is removed.
+
+    The files in it are not synced one by one: there may be a hundred thousand.
+    """
+    with _workshop(final) as workshop:
+        yield workshop
+        if final.exists():
+            shutil.rmtree(final)
+        workshop.rename(final)
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold what a file or folder holds."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
