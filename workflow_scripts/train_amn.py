@@ -12,15 +12,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from workflow_scripts.console.stage import run_stage
+from workflow_scripts.datasets.index import ImageRecord, Index
 from workflow_scripts.models.amn import AmnNetwork, per_pixel_loss, pixel_counts, reduce_labels
-from workflow_scripts.models.backbones import load_backbone
+from workflow_scripts.models.backbones import Backbone
 from workflow_scripts.settings.amn import TrainAmnSettings
 from workflow_scripts.storage.mask_collection import MaskCollection
-from workflow_scripts.training.distributed import World
-from workflow_scripts.training.images import TrainingImages
 from workflow_scripts.training.loop import Batch
-from workflow_scripts.training.randomness import INITIALISATION, seed_torch
-from workflow_scripts.training.session import TrainingFiles, run_training
+from workflow_scripts.training.session import Learner, TrainingFiles, run_training
 
 
 class Files(TrainingFiles):
@@ -51,36 +49,24 @@ class PerPixelClassification:
 
 def work(files: Files, settings: TrainAmnSettings) -> None:
     """Train the network."""
-    world = World.join(files.device)
-    index, records = files.read()
-    seeds = MaskCollection(files.seeds)
-    classes = len(index.classes)
-    backbone = load_backbone(settings.backbone)
-    seed_torch(files.seed, INITIALISATION)
-    network = AmnNetwork(
-        backbone, classes, settings.dilations, settings.dropout, settings.label_conditioning
-    )
-    images = TrainingImages(
-        records,
-        classes,
-        settings.training.augmentation,
-        (backbone.mean, backbone.std),
-        files.seed,
-        seeds.of,
-    )
-    run_training(
-        "train_amn", files, settings, settings.training, settings.backbone.name, network,
-        PerPixelClassification(backbone.strides[-1], settings), images, [files.index, *files.seeds],
-        {
+
+    def build(backbone: Backbone, index: Index, records: Sequence[ImageRecord]) -> Learner:
+        network = AmnNetwork(
+            backbone,
+            len(index.classes),
+            settings.dilations,
+            settings.dropout,
+            settings.label_conditioning,
+        )
+        description = {
             "kind": "amn",
-            "classes": list(index.classes),
-            "backbone": settings.backbone.model_dump(),
             "dilations": settings.dilations,
             "label_conditioning": settings.label_conditioning,
-            "precision": settings.training.precision,
-        },
-        world,
-    )  # fmt: skip
+        }
+        return Learner(network, PerPixelClassification(backbone.strides[-1], settings), description)
+
+    seeds = MaskCollection(files.seeds)
+    run_training("train_amn", files, settings, build, seeds.of, files.seeds)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

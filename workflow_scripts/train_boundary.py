@@ -12,7 +12,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from workflow_scripts.console.stage import run_stage
-from workflow_scripts.models.backbones import load_backbone
+from workflow_scripts.datasets.index import ImageRecord, Index
+from workflow_scripts.models.backbones import Backbone
 from workflow_scripts.models.boundary import (
     BoundaryNetwork,
     boundary_losses,
@@ -21,11 +22,8 @@ from workflow_scripts.models.boundary import (
 )
 from workflow_scripts.settings.boundary import TrainBoundarySettings
 from workflow_scripts.storage.mask_collection import MaskCollection
-from workflow_scripts.training.distributed import World
-from workflow_scripts.training.images import TrainingImages
 from workflow_scripts.training.loop import Batch
-from workflow_scripts.training.randomness import INITIALISATION, seed_torch
-from workflow_scripts.training.session import TrainingFiles, run_training
+from workflow_scripts.training.session import Learner, TrainingFiles, run_training
 
 
 class Files(TrainingFiles):
@@ -53,31 +51,13 @@ class InterPixelRelations:
 
 def work(files: Files, settings: TrainBoundarySettings) -> None:
     """Train the network."""
-    world = World.join(files.device)
-    index, records = files.read()
+
+    def build(backbone: Backbone, index: Index, records: Sequence[ImageRecord]) -> Learner:
+        task = InterPixelRelations(settings.radius)
+        return Learner(BoundaryNetwork(backbone), task, {"kind": "boundary"})
+
     seeds = MaskCollection(files.seeds)
-    backbone = load_backbone(settings.backbone)
-    seed_torch(files.seed, INITIALISATION)
-    network = BoundaryNetwork(backbone)
-    images = TrainingImages(
-        records,
-        len(index.classes),
-        settings.training.augmentation,
-        (backbone.mean, backbone.std),
-        files.seed,
-        seeds.of,
-    )
-    run_training(
-        "train_boundary", files, settings, settings.training, settings.backbone.name, network,
-        InterPixelRelations(settings.radius), images, [files.index, *files.seeds],
-        {
-            "kind": "boundary",
-            "classes": list(index.classes),
-            "backbone": settings.backbone.model_dump(),
-            "precision": settings.training.precision,
-        },
-        world,
-    )  # fmt: skip
+    run_training("train_boundary", files, settings, build, seeds.of, files.seeds)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

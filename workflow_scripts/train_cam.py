@@ -10,14 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from workflow_scripts.console.stage import run_stage
-from workflow_scripts.models.backbones import load_backbone
+from workflow_scripts.datasets.index import ImageRecord, Index
+from workflow_scripts.models.backbones import Backbone
 from workflow_scripts.models.cam import CamNetwork, multi_label_loss
 from workflow_scripts.settings.cam import TrainCamSettings
-from workflow_scripts.training.distributed import World
-from workflow_scripts.training.images import TrainingImages
 from workflow_scripts.training.loop import Batch
-from workflow_scripts.training.randomness import INITIALISATION, seed_torch
-from workflow_scripts.training.session import TrainingFiles, run_training
+from workflow_scripts.training.session import Learner, TrainingFiles, run_training
 
 
 class Classification:
@@ -34,26 +32,12 @@ class Classification:
 
 def work(files: TrainingFiles, settings: TrainCamSettings) -> None:
     """Train the classifier."""
-    world = World.join(files.device)
-    index, records = files.read()
-    classes = len(index.classes)
-    backbone = load_backbone(settings.backbone)
-    seed_torch(files.seed, INITIALISATION)
-    network = CamNetwork(backbone, classes)
-    images = TrainingImages(
-        records, classes, settings.training.augmentation, (backbone.mean, backbone.std), files.seed
-    )
-    run_training(
-        "train_cam", files, settings, settings.training, settings.backbone.name, network,
-        Classification(), images, [files.index],
-        {
-            "kind": "cam",
-            "classes": list(index.classes),
-            "backbone": settings.backbone.model_dump(),
-            "precision": settings.training.precision,
-        },
-        world,
-    )  # fmt: skip
+
+    def build(backbone: Backbone, index: Index, records: Sequence[ImageRecord]) -> Learner:
+        network = CamNetwork(backbone, len(index.classes))
+        return Learner(network, Classification(), {"kind": "cam"})
+
+    run_training("train_cam", files, settings, build)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,20 +16,17 @@ from torch import Tensor, nn
 
 from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.images import read_mask
-from workflow_scripts.datasets.index import ImageRecord
+from workflow_scripts.datasets.index import ImageRecord, Index
 from workflow_scripts.errors import InputError
-from workflow_scripts.models.backbones import load_backbone
+from workflow_scripts.models.backbones import Backbone
 from workflow_scripts.models.deeplab import IGNORE, DeepLab, segmentation_loss
 from workflow_scripts.models.licences import licence_of_weights
 from workflow_scripts.settings.segmentation import TrainSegmentationSettings
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.mask_collection import MaskCollection
 from workflow_scripts.storage.trained_model import DESCRIPTION_NAME
-from workflow_scripts.training.distributed import World
-from workflow_scripts.training.images import TrainingImages
 from workflow_scripts.training.loop import Batch
-from workflow_scripts.training.randomness import INITIALISATION, seed_torch
-from workflow_scripts.training.session import TrainingFiles, run_training
+from workflow_scripts.training.session import Learner, TrainingFiles, run_training
 
 
 class Files(TrainingFiles):
@@ -65,49 +62,34 @@ def true_mask(record: ImageRecord) -> np.ndarray:
 
 def work(files: Files, settings: TrainSegmentationSettings) -> None:
     """Train the network and describe it in model.json."""
-    world = World.join(files.device)
-    index, records = files.read()
-    classes = len(index.classes)
+
+    def build(backbone: Backbone, index: Index, records: Sequence[ImageRecord]) -> Learner:
+        network = DeepLab(backbone, len(index.classes), settings.dilations)
+        description = {
+            "kind": "segmentation",
+            "version": 1,
+            "architecture": f"DeepLab-v2 on {settings.backbone.name}",
+            "dilations": settings.dilations,
+            "mean": backbone.mean,
+            "std": backbone.std,
+            "input": "RGB / 255, then (x - mean) / std; any size; the crop is what it was trained on",
+            "crop": settings.training.augmentation.crop,
+            "supervision": "image labels" if files.masks else "full masks",
+            "initialisation": settings.backbone.weights,
+            "licence_of_initial_weights": licence_of_weights(settings.backbone),
+            "training": {
+                "folder": files.output.parent.as_posix(),
+                "splits": list(files.splits),
+                "images": len(records),
+                "seed": files.seed,
+                "settings": settings.training.model_dump(),
+            },
+        }
+        return Learner(network, Segmentation(), description)
+
     mask_of = MaskCollection(files.masks).of if files.masks else true_mask
-    backbone = load_backbone(settings.backbone)
-    seed_torch(files.seed, INITIALISATION)
-    network = DeepLab(backbone, classes, settings.dilations)
-    images = TrainingImages(
-        records,
-        classes,
-        settings.training.augmentation,
-        (backbone.mean, backbone.std),
-        files.seed,
-        mask_of,
-    )
-    description = {
-        "kind": "segmentation",
-        "version": 1,
-        "architecture": f"DeepLab-v2 on {settings.backbone.name}",
-        "classes": list(index.classes),
-        "backbone": settings.backbone.model_dump(),
-        "dilations": settings.dilations,
-        "mean": backbone.mean,
-        "std": backbone.std,
-        "input": "RGB / 255, then (x - mean) / std; any size; the crop is what it was trained on",
-        "crop": settings.training.augmentation.crop,
-        "precision": settings.training.precision,
-        "supervision": "image labels" if files.masks else "full masks",
-        "initialisation": settings.backbone.weights,
-        "licence_of_initial_weights": licence_of_weights(settings.backbone),
-        "training": {
-            "folder": files.output.parent.as_posix(),
-            "splits": list(files.splits),
-            "images": len(records),
-            "seed": files.seed,
-            "settings": settings.training.model_dump(),
-        },
-    }
-    run_training(
-        "train_segmentation", files, settings, settings.training, settings.backbone.name, network,
-        Segmentation(), images, [files.index, *files.masks], description, world,
-    )  # fmt: skip
-    if world.leads:
+    description = run_training("train_segmentation", files, settings, build, mask_of, files.masks)
+    if description is not None:
         with atomic_path(files.output.with_name(DESCRIPTION_NAME)) as temporary:
             temporary.write_text(json.dumps(description, indent=2) + "\n")
 

@@ -2,23 +2,25 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from pydantic import Field
 from torch import nn
 
 from workflow_scripts.console.stage import StageFiles
 from workflow_scripts.datasets.index import ImageRecord, Index, read_index
+from workflow_scripts.models.backbones import Backbone, load_backbone
 from workflow_scripts.planning.fingerprint import code_digests
-from workflow_scripts.settings.base import Settings
+from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.settings.training import TrainingSettings
 from workflow_scripts.storage.networks import save_network
 from workflow_scripts.training.checkpoint import Checkpoint, fingerprint
 from workflow_scripts.training.distributed import World
-from workflow_scripts.training.images import TrainingImages
+from workflow_scripts.training.images import MaskOf, TrainingImages
 from workflow_scripts.training.loop import Run, Task, train
+from workflow_scripts.training.randomness import INITIALISATION, seed_torch
 
 logger = logging.getLogger(__name__)
 
@@ -63,39 +65,70 @@ def _digest(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+class TrainedBackbone(Protocol):
+    """Settings of a stage that trains a network on a backbone."""
+
+    @property
+    def backbone(self) -> BackboneSettings:
+        """Where the network starts from."""
+
+    @property
+    def training(self) -> TrainingSettings:
+        """What concerns the loop."""
+
+    def model_dump(self) -> dict[str, Any]:
+        """All settings, for the checkpoint's fingerprint."""
+
+
+class Learner(NamedTuple):
+    """What makes one training stage different from the others."""
+
+    network: nn.Module
+    """Freshly initialised."""
+    task: Task
+    """Its loss."""
+    description: dict[str, Any]
+    """What is stored with the weights, beside classes, backbone and precision."""
+
+
 def run_training(
     stage: str,
     files: TrainingFiles,
-    settings: Settings,
-    training: TrainingSettings,
-    backbone: str,
-    network: nn.Module,
-    task: Task,
-    images: TrainingImages,
-    data: Iterable[Path],
-    description: dict[str, Any],
-    world: World,
-) -> None:
+    settings: TrainedBackbone,
+    build: Callable[[Backbone, Index, Sequence[ImageRecord]], Learner],
+    mask_of: MaskOf | None = None,
+    data: Sequence[Path] = (),
+) -> dict[str, Any] | None:
     """Train and write `model.safetensors` and `training.csv`, or resume what was interrupted.
 
     Args:
         stage: The stage's module name, for code and messages.
         files: Where things are.
         settings: All settings of the stage.
-        training: The part that concerns the loop.
-        backbone: The backbone's name.
-        network: Freshly initialised.
-        task: Its loss.
-        images: What it learns from.
-        data: Files that the result depends on, for the checkpoint's fingerprint.
-        description: Stored with the weights.
-        world: The processes of the run.
+        build: Makes the learner, given its backbone and what it learns from.
+        mask_of: Mask of a training image, for stages that learn from masks.
+        data: Files beside the index that the result depends on, for the checkpoint's fingerprint.
+
+    Returns:
+        What was stored with the weights; None in processes that write no files.
     """
+    world = World.join(files.device)
+    index, records = files.read()
+    backbone = load_backbone(settings.backbone)
+    seed_torch(files.seed, INITIALISATION)
+    learner = build(backbone, index, records)
+    images = TrainingImages(
+        records,
+        len(index.classes),
+        settings.training.augmentation,
+        (backbone.mean, backbone.std),
+        files.seed,
+        mask_of,
+    )
+    digest = _digest([files.index, *data])
     checkpoint = Checkpoint(
         files.output,
-        fingerprint(
-            settings.model_dump(), files.seed, files.splits, _digest(data), code_digests(stage)
-        ),
+        fingerprint(settings.model_dump(), files.seed, files.splits, digest, code_digests(stage)),
     )
     run = Run(
         checkpoint=checkpoint,
@@ -105,10 +138,18 @@ def run_training(
         checkpoint_seconds=60 * files.checkpoint_minutes,
         description=stage,
     )
-    history = train(network, task, images, training, backbone, run)
+    name = settings.backbone.name
+    history = train(learner.network, learner.task, images, settings.training, name, run)
+    description = {
+        **learner.description,
+        "classes": list(index.classes),
+        "backbone": settings.backbone.model_dump(),
+        "precision": settings.training.precision,
+    }
     if world.leads:
         history.write(files.output.with_name(HISTORY_NAME))
-        save_network(files.output, network, description)
+        save_network(files.output, learner.network, description)
         checkpoint.remove()
         logger.info("wrote %s, loss %.4f in the last epoch", files.output, history.rows[-1]["loss"])
     world.leave()
+    return description if world.leads else None
