@@ -34,6 +34,11 @@ class Files(ShardFiles):
     seeds: Path = Field(description="zip shard of seeds to write")
     composition: Path = Field(description="JSON file to write: pixels of each kind")
 
+    @property
+    def beside(self) -> tuple[Path, ...]:
+        """Pixels of each kind."""
+        return (self.composition,)
+
 
 def work(files: Files, settings: NoSettings) -> None:
     """Write the shards and the seeds' composition."""

@@ -46,6 +46,11 @@ class Files(ShardFiles):
     output: Path = Field(description="zip shard of seeds to write")
     composition: Path = Field(description="JSON file to write: pixels of each kind")
 
+    @property
+    def beside(self) -> tuple[Path, ...]:
+        """Pixels of each kind."""
+        return (self.composition,)
+
 
 def warn_if_degenerate(shares: dict[str, float], thresholds: tuple[float, float]) -> None:
     """Say so where seeds hold next to nothing of one kind, which training cannot make up for."""

@@ -37,6 +37,11 @@ class Files(TrainingFiles):
         description="zip shards of pseudo-masks; none: the dataset's own masks (fully supervised)",
     )
 
+    @property
+    def beside(self) -> tuple[Path, ...]:
+        """The history of the training, and what describes the network."""
+        return (*super().beside, self.output.with_name(DESCRIPTION_NAME))
+
 
 class Segmentation:
     """Classification of every pixel at the masks' size."""

@@ -111,7 +111,8 @@ def test_half_written_files_of_a_killed_process_go(tmp_path):
         path.write_text("")
     (tmp_path / ".file.3c4d.partial").mkdir()
     (tmp_path / ".file.3c4d.partial" / "file").write_text("")
-    with Ownership(tmp_path / "file", "task"):
+    (tmp_path / ".table.csv.5e6f.partial").mkdir()
+    with Ownership(tmp_path / "file", "task", beside=[tmp_path / "table.csv"]):
         pass
     assert set(tmp_path.iterdir()) == set(others)
 

@@ -43,6 +43,11 @@ class StageFiles(Settings):
         output: Path | None = getattr(self, "output", None)
         return output
 
+    @property
+    def beside(self) -> tuple[Path, ...]:
+        """What else the stage writes, which belongs to the owner of the output."""
+        return ()
+
 
 class NoSettings(Settings):
     """Settings of a stage that has none."""
@@ -88,14 +93,17 @@ def _leads() -> bool:
 
 
 @contextmanager
-def _owning(name: str, output: Path | None, command: str) -> Iterator[bool]:
+def _owning(name: str, files: StageFiles, command: str) -> Iterator[bool]:
     """Hold the output's lock; yields whether another job has just done the very same work."""
-    if output is None or not _leads():
+    if files.owned is None or not _leads():
         yield False
         return
-    with Ownership(output, f"{command} {code_digests(name.split()[0])}") as lock:
+    task = f"{command} {code_digests(name.split()[0])}"
+    with Ownership(files.owned, task, files.beside) as lock:
         if lock.done:
-            logger.info("%s: another job has just written %s, nothing is left to do", name, output)
+            logger.info(
+                "%s: another job has just written %s, nothing is left to do", name, files.owned
+            )
         yield lock.done
 
 
@@ -142,7 +150,7 @@ def run_stage(
     limit_threads(given.threads)
     started = time.monotonic()
     try:
-        with ending_cleanly(), _owning(name, given.owned, command) as done:
+        with ending_cleanly(), _owning(name, given, command) as done:
             if not done:
                 work(given, chosen)
     except InputError as error:

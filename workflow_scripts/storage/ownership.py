@@ -15,6 +15,7 @@ import shutil
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -55,6 +56,7 @@ class Ownership:
         output: File or folder that is written; the lock is a hidden file beside it.
         task: What is done, exactly: command and code. Where a waiting job finds that the other one did
             the same and has written the output, `done` is true and nothing is left to do.
+        beside: Other files that the owner writes, and no one else.
         beat_seconds: Time between heartbeats.
         stale_seconds: A lock whose heartbeat does not move for so long is taken over.
 
@@ -66,6 +68,7 @@ class Ownership:
         self,
         output: Path,
         task: str,
+        beside: Sequence[Path] = (),
         beat_seconds: float = BEAT_SECONDS,
         stale_seconds: float = STALE_SECONDS,
     ) -> None:
@@ -75,6 +78,7 @@ class Ownership:
         self.pause = min(SECONDS_BETWEEN_LOOKS, beat_seconds)
         self.done = False
         self._task = task
+        self._beside = tuple(beside)
         self._ended = threading.Event()
         self._file: int | None = None
 
@@ -105,14 +109,15 @@ class Ownership:
         self._close()
 
     def _clear(self) -> None:
-        """Remove what a killed owner had half written: of the output, and of hidden files beside it."""
-        name = glob.escape(self.output.name)
-        for pattern in (f".{name}.*partial*", f"..{name}.*partial*", f".{name}.owner.*"):
-            for leftover in self.path.parent.glob(pattern):
-                if leftover.is_dir():
-                    shutil.rmtree(leftover, ignore_errors=True)
-                else:
-                    leftover.unlink(missing_ok=True)
+        """Remove what a killed owner had half written: its outputs, and hidden files beside them."""
+        for path in (self.output, *self._beside):
+            name = glob.escape(path.name)
+            for pattern in (f".{name}.*partial*", f"..{name}.*partial*", f".{name}.owner.*"):
+                for leftover in path.parent.glob(pattern):
+                    if leftover.is_dir():
+                        shutil.rmtree(leftover, ignore_errors=True)
+                    else:
+                        leftover.unlink(missing_ok=True)
 
     def _create(self, replace: bool) -> bool:
         """Write our lock; whether it is ours then."""

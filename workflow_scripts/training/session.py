@@ -45,6 +45,11 @@ class TrainingFiles(StageFiles):
         10.0, gt=0, description="minutes between resume checkpoints; results do not depend on it"
     )
 
+    @property
+    def beside(self) -> tuple[Path, ...]:
+        """The history of the training."""
+        return (self.output.with_name(HISTORY_NAME),)
+
     def read(self) -> tuple[Index, list[ImageRecord]]:
         """The index, and the images to train on.
 
