@@ -29,7 +29,7 @@ study: $(VENV)/.runtime  ## the demo at three trials and three thresholds, with 
 	snakemake --cores $(CORES) all --configfile config/config.yaml config/study.yaml
 
 test: $(VENV)/.development  ## run the tests
-	python -m pytest -n auto --maxprocesses 4 --dist loadgroup
+	python -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 lint: $(VENV)/.development  ## formatting, linting, types
 	ruff format --check .
