@@ -34,7 +34,7 @@ def imported(tiny_run, tmp_path_factory):
     try:
         made = (
             "amn_on_theirs/activations/train-00.safetensors",
-            "manual/t0.50/pseudo_masks/train-00.zip",
+            "manual/auto/pseudo_masks/train-00.zip",
         )
         tiny_run.snakemake(*(f"results/tiny/0/{path}" for path in made))
     finally:
@@ -60,4 +60,4 @@ def test_imported_activations_give_the_same_seeds_and_the_same_amn(imported):
 def test_imported_seeds_are_kept_and_give_pseudo_masks(imported):
     manual, ours = (_masks(imported / f"{m}/seeds/train-00.zip") for m in ("manual", "cam"))
     assert all((manual[image] == ours[image]).all() for image in ours)
-    assert _masks(imported / "manual/t0.50/pseudo_masks/train-00.zip").keys() == ours.keys()
+    assert _masks(imported / "manual/auto/pseudo_masks/train-00.zip").keys() == ours.keys()

@@ -14,10 +14,10 @@ NOT_OURS = ("cdn.tailwindcss.com should not be used in production", "favicon.ico
 
 def test_every_figure_is_there(tiny_run: Checkout):
     run = tiny_run.folder / "results" / TINY["run"]
-    for item in planned_items(True, ("cam", "amn"), ["t0.50"]):
+    for item in planned_items(True, ("cam", "amn"), ["auto"]):
         assert (run / "figures" / item.file).stat().st_size > 1000, item.file
     text = (run / "report.html").read_text(encoding="utf-8")
-    for item in (*planned_items(True, ("cam", "amn"), ["t0.50"]), *PAGES, GALLERY, EXPLORER):
+    for item in (*planned_items(True, ("cam", "amn"), ["auto"]), *PAGES, GALLERY, EXPLORER):
         assert item.title in text, item.title
         assert item.caption.read_text().split("\n")[0].split("`")[0][:30] in text, item.file
 

@@ -64,6 +64,25 @@ def test_a_new_threshold_makes_new_masks_only(tiny_run, edited):
     assert not {"train_cam", "train_amn", "infer_cam", "infer_amn", "refine_seeds"} & planned
 
 
+def test_another_rule_chooses_anew_and_reruns_what_follows(tiny_run, edited):
+    """The seeds depend on it and so does AMN; the classifier does not."""
+    tiny_run.configure(choose_thresholds={"rule": "otsu"})
+    planned = tiny_run.planned()
+    assert {"choose_thresholds", "refine_seeds", "train_amn", "make_pseudo_masks"} <= planned
+    assert {"train_segmentation", "summarise"} <= planned
+    assert not {"prepare_dataset", "train_cam", "infer_cam"} & planned
+
+
+def test_an_edit_of_a_rule_chooses_anew(tiny_run, edited):
+    edited(
+        "workflow_scripts/evaluation/thresholds.py",
+        lambda text: text.replace("_SMALL_SIDE = 1e-3", "_SMALL_SIDE = 2e-3"),
+    )
+    planned = tiny_run.planned()
+    assert {"choose_thresholds", "refine_seeds", "train_amn", "train_segmentation"} <= planned
+    assert not {"train_cam", "infer_cam"} & planned
+
+
 def test_order_and_spelling_rerun_nothing(tiny_run, edited):
     turned = dict(reversed([*copy.deepcopy(TINY).items()]))
     turned["train_cam"]["training"]["epochs"] = 2.0

@@ -38,7 +38,7 @@ def test_predict_gives_the_workflows_predictions(tiny_run, tmp_path):
     records = validation_images(tiny_run, tmp_path / "photos")
     configuration = yaml.safe_load((tiny_run.folder / RUN / "config.yaml").read_text())
     settings = EvaluateSegmentationSettings(**configuration["evaluate_segmentation"])
-    model = f"{RUN}/0/amn/t0.50/segmentation"
+    model = f"{RUN}/0/amn/auto/segmentation"
     command(
         tiny_run, "workflow_scripts.predict", "--model", model, "--images", tmp_path / "photos",
         "--out", tmp_path / "out", *render_flags(settings).split(),
@@ -61,7 +61,7 @@ def test_label_gives_the_workflows_pseudo_masks(tiny_run, tmp_path):
         tiny_run, "workflow_scripts.label", "--run", RUN, "--images", tmp_path / "photos",
         "--labels", tmp_path / "labels.csv", "--out", tmp_path / "out",
     )  # fmt: skip
-    stored = MaskReader(tiny_run.folder / RUN / "0/amn/t0.50/pseudo_masks/val-00.zip")
+    stored = MaskReader(tiny_run.folder / RUN / "0/amn/auto/pseudo_masks/val-00.zip")
     for record in records:
         mask = read_mask(tmp_path / "out/SegmentationClass" / f"{record.path.stem}.png")
         assert (mask == stored.read(record.id)).all()

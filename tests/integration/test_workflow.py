@@ -15,8 +15,13 @@ def _summary(folder: Path) -> dict:
     return json.loads((folder / "summary.json").read_text())
 
 
+def _chosen(run: Path, method: str, place: str = "thresholds") -> dict:
+    return json.loads((run / f"0/{method}/auto/{place}.json").read_text())
+
+
 def test_summary_has_every_section(tiny_run):
-    summary = _summary(tiny_run.folder / "results/tiny")
+    run = tiny_run.folder / "results/tiny"
+    summary = _summary(run)
     assert summary["images"] == {"train": 12, "val": 6}
     assert summary["trials"] == 1
     for method in ("cam", "amn"):
@@ -30,10 +35,25 @@ def test_summary_has_every_section(tiny_run):
             seeds = figures["seeds"][split]
             shares = [seeds[kind]["mean"] for kind in ("background", "foreground", "ignored")]
             assert sum(shares) == pytest.approx(1, abs=1e-6)
-            assert figures["pseudo_masks"][split]["threshold"]["mean"] == pytest.approx(0.5)
+            masks = figures["pseudo_masks"][split]
+            assert masks["threshold"]["mean"] == pytest.approx(_chosen(run, method)["pseudo_mask"])
+            assert sweep["regret"]["mean"] >= 0
+        assert figures["by_threshold"].keys() == {"auto"}
         assert figures["segmentation"]["val"]["miou"]["std"] is None
         assert set(figures["segmentation"]["val"]["per_class"]) >= set(summary["classes"])
     assert {"train_cam", "train_amn", "train_segmentation"} <= set(summary["seconds"])
+
+
+def test_chosen_thresholds_are_shown(tiny_run):
+    """The sweep's figure and the explorer mark them; the seeds' lie on both sides."""
+    run = tiny_run.folder / "results/tiny"
+    assert "chosen: auto" in (run / "figures/sweep_curves.svg").read_text(encoding="utf-8")
+    page = (run / "explorer.html").read_text(encoding="utf-8")
+    for method, name in (("cam", "CAM auto"), ("amn", "AMN auto")):
+        chosen, seeds = _chosen(run, method), _chosen(run, method, "seed_thresholds")
+        assert chosen["rule"] == "consensus"
+        assert name in page
+        assert seeds["seed_background"] < chosen["pseudo_mask"] < seeds["seed_foreground"]
 
 
 def test_nothing_is_left_over(tiny_run):
@@ -46,7 +66,7 @@ def test_nothing_is_left_over(tiny_run):
 
 
 def test_training_never_sees_a_mask(tiny_run, tmp_path):
-    """Without any mask file the training half runs and gives the same weights."""
+    """Without any mask file the training half runs and gives the same thresholds and weights."""
     original = tiny_run.folder / "results/tiny"
     blind = tmp_path / "blind" / "tiny"
     shutil.copytree(original / "dataset", blind / "dataset")
@@ -56,6 +76,11 @@ def test_training_never_sees_a_mask(tiny_run, tmp_path):
         tiny_run.snakemake("train_all")
     finally:
         tiny_run.configure()
+    for method in ("cam", "amn"):
+        for place in ("thresholds", "seed_thresholds"):
+            # Those of AMN's seeds feed nothing that is trained here.
+            if (method, place) != ("amn", "seed_thresholds"):
+                assert _chosen(blind, method, place) == _chosen(original, method, place)
     models = sorted(path.relative_to(blind) for path in blind.rglob("model.safetensors"))
     assert len(models) == 4
     for model in models:
@@ -84,7 +109,7 @@ def test_second_run_in_shards_gives_the_same(tiny_run, tmp_path):
                 assert part.read(image).tobytes() == whole.read(image).tobytes()
                 seen += 1
         assert seen == len(whole.ids)
-        for kind in ("seeds", "t0.50/pseudo_masks"):
+        for kind in ("seeds", "auto/pseudo_masks"):
             masks = MaskReader(original / f"0/{method}/{kind}/val-00.zip")
             for shard in (again / f"0/{method}/{kind}").glob("val-*.zip"):
                 for image in MaskReader(shard).ids:

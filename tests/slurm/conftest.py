@@ -193,8 +193,8 @@ def long_run(undisturbed: SlurmCheckout, tmp_path_factory: pytest.TempPathFactor
 def disturbed(long_run: SlurmCheckout, tmp_path: Path) -> Iterator[SlurmCheckout]:
     """A copy of it from before its last training."""
     checkout = copy(long_run, tmp_path / "checkout")
-    shutil.rmtree(checkout.folder / "results/tiny/0/cam/t0.50/segmentation")
-    shutil.rmtree(checkout.folder / "results/tiny/0/cam/t0.50/evaluation/segmentation")
+    shutil.rmtree(checkout.folder / "results/tiny/0/cam/auto/segmentation")
+    shutil.rmtree(checkout.folder / "results/tiny/0/cam/auto/evaluation/segmentation")
     (checkout.folder / "results/tiny/summary.json").unlink()
     shutil.rmtree(checkout.folder / "results/tiny/logs/train_segmentation")
     yield checkout
