@@ -27,6 +27,12 @@ CONFIGURATION = {
     **TINY,
     "dataset": {"kind": "demo", "train_images": 8, "val_images": 4, "image_size": 64},
     "splits": {"activations": ["train"], "segmentation": ["val"]},
+    "thresholds": [0.5],
+    # One threshold is chosen by a rule, the others are given.
+    "refine_seeds": {
+        "cam": {"foreground_threshold": 0.3, "background_threshold": 0.05},
+        "amn": {"foreground_threshold": "auto", "background_threshold": "auto"},
+    },
 }
 # What an administrator would change in slurm/config.yaml, for nodes that are all this one machine.
 SITE = {

@@ -15,6 +15,7 @@ ON_GPU = (
     "evaluate_segmentation",
 )
 ON_CPU = (
+    "choose_thresholds",
     "refine_seeds",
     "make_pseudo_masks",
     "sweep_thresholds",
