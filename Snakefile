@@ -14,7 +14,7 @@ sys.path.insert(0, str(workflow.basedir))
 from workflow_scripts.errors import InputError
 from workflow_scripts.planning.environments import export_modules
 from workflow_scripts.planning.workflow import Workflow
-from workflow_scripts.report.catalogue import EXPLORER, GALLERY, PAGES
+from workflow_scripts.report import catalogue
 
 export_modules(str(workflow.basedir))
 
@@ -54,6 +54,6 @@ include: "rules/segmentation.smk"
 include: "rules/evaluation.smk"
 include: "rules/release.smk"
 include: "rules/summary.smk"
-include: "rules/report.smk"
 include: "rules/explorer.smk"
+include: "rules/report.smk"
 include: "rules/targets.smk"

@@ -1,9 +1,49 @@
+rule make_gallery:
+    input:
+        index=plan.index,
+        activations=plan.report_files.activations,
+        sweeps=plan.report_files.sweeps,
+        seeds=plan.report_files.seeds,
+        pseudo_masks=plan.report_files.pseudo_masks,
+        predictions=plan.report_files.predictions,
+    output:
+        report(plan.path("gallery.html"), **catalogue.GALLERY.marks),
+    log:
+        plan.log("make_gallery"),
+    benchmark:
+        plan.benchmark("make_gallery")
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        run=plan.run_folder,
+        shown=plan.shown_flags,
+        source=plan.sources[0],
+        splits=plan.report_splits,
+        settings=plan.flags("report", "gallery"),
+        code=plan.code("make_gallery"),
+        assets=plan.assets(catalogue.GALLERY_ASSETS),
+    message:
+        "Gallery of the report"
+    shell:
+        "python -m workflow_scripts.make_gallery "
+        "--run {params.run:q} --index {input.index:q} --output {output:q} "
+        "{params.shown} --source {params.source} --splits {params.splits} "
+        "{params.settings} --threads {threads} --log {log:q}"
+
+
 rule make_explorer:
     input:
         index=plan.index,
         curves=rules.summarise.output.curves,
+        activations=plan.report_files.activations,
+        sweeps=plan.report_files.sweeps,
+        thresholds=plan.report_files.chosen_thresholds,
     output:
-        report(plan.path("explorer.html"), **EXPLORER.marks),
+        report(plan.path("explorer.html"), **catalogue.EXPLORER.marks),
     log:
         plan.log("make_explorer"),
     benchmark:
@@ -22,6 +62,7 @@ rule make_explorer:
         split=plan.explored_split,
         settings=plan.flags("report", "explorer"),
         code=plan.code("make_explorer"),
+        assets=plan.assets(catalogue.EXPLORER_ASSETS),
     message:
         "Threshold explorer"
     shell:
@@ -29,33 +70,3 @@ rule make_explorer:
         "--run {params.run:q} --index {input.index:q} --curves {input.curves:q} "
         "--output {output:q} {params.shown} --sources {params.sources} "
         "--split {params.split} {params.settings} --threads {threads} --log {log:q}"
-
-
-# Snakemake renders its report from finished jobs: a second Snakemake looks at those of `report_items`.
-rule render_report:
-    input:
-        rules.plot_figures.output,
-        rules.make_pages.output,
-        rules.make_gallery.output,
-        rules.make_explorer.output,
-        configuration=rules.record_configuration.output,
-    output:
-        plan.path("report.html"),
-    log:
-        plan.log("render_report"),
-    benchmark:
-        plan.benchmark("render_report")
-    conda:
-        "../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
-    params:
-        snakefile=str(workflow.main_snakefile),
-    message:
-        "Report"
-    shell:
-        "snakemake report_items --report {output:q} --nolock --quiet "
-        "--snakefile {params.snakefile:q} --configfile {input.configuration:q} "
-        "2> {log:q}"

@@ -1,7 +1,13 @@
+report: "../workflow_scripts/report/captions/workflow.rst"
+
+
 rule plot_figures:
     input:
         summary=rules.summarise.output.summary,
         curves=rules.summarise.output.curves,
+        evaluations=plan.evaluations,
+        histories=plan.report_files.histories,
+        thresholds=plan.report_files.chosen_thresholds,
     output:
         [
             report(plan.path("figures", item.file), **item.marks)
@@ -39,10 +45,17 @@ rule make_pages:
         summary=rules.summarise.output.summary,
         differences=rules.summarise.output.differences,
         configuration=rules.record_configuration.output,
+        figures=rules.plot_figures.output,
     output:
-        front_page=report(plan.path("pages", PAGES[0].file), **PAGES[0].marks),
-        summary_table=report(plan.path("pages", PAGES[1].file), **PAGES[1].marks),
-        provenance=report(plan.path("pages", PAGES[2].file), **PAGES[2].marks),
+        front_page=report(
+            plan.path("pages", catalogue.PAGES[0].file), **catalogue.PAGES[0].marks
+        ),
+        summary_table=report(
+            plan.path("pages", catalogue.PAGES[1].file), **catalogue.PAGES[1].marks
+        ),
+        provenance=report(
+            plan.path("pages", catalogue.PAGES[2].file), **catalogue.PAGES[2].marks
+        ),
     log:
         plan.log("make_pages"),
     benchmark:
@@ -57,26 +70,31 @@ rule make_pages:
     params:
         settings=plan.seeds_of_trials,
         code=plan.code("make_pages"),
+        captions=plan.assets(catalogue.CAPTIONS),
     message:
         "Front page, table and provenance of the report"
     shell:
         "python -m workflow_scripts.make_pages "
         "--summary {input.summary:q} --differences {input.differences:q} "
-        "--configuration {input.configuration:q} --front-page {output.front_page:q} "
-        "--summary-table {output.summary_table:q} --provenance {output.provenance:q} "
-        "{params.settings} --threads {threads} --log {log:q}"
+        "--configuration {input.configuration:q} --figures {input.figures:q} "
+        "--front-page {output.front_page:q} --summary-table {output.summary_table:q} "
+        "--provenance {output.provenance:q} {params.settings} --threads {threads} --log {log:q}"
 
 
-rule make_gallery:
+# Snakemake renders its report from finished jobs: a second Snakemake looks at those of `report_items`.
+rule render_report:
     input:
-        index=plan.index,
-        summary=rules.summarise.output.summary,
+        rules.plot_figures.output,
+        rules.make_pages.output,
+        rules.make_gallery.output,
+        rules.make_explorer.output,
+        configuration=rules.record_configuration.output,
     output:
-        report(plan.path("gallery.html"), **GALLERY.marks),
+        plan.path("report.html"),
     log:
-        plan.log("make_gallery"),
+        plan.log("render_report"),
     benchmark:
-        plan.benchmark("make_gallery")
+        plan.benchmark("render_report")
     conda:
         "../envs/environment.yaml"
     threads: 1
@@ -84,16 +102,11 @@ rule make_gallery:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
-        run=plan.run_folder,
-        shown=plan.shown_flags,
-        source=plan.sources[0],
-        splits=plan.report_splits,
-        settings=plan.flags("report", "gallery"),
-        code=plan.code("make_gallery"),
+        snakefile=str(workflow.main_snakefile),
+        captions=plan.assets(catalogue.CAPTIONS),
     message:
-        "Gallery of the report"
+        "Report"
     shell:
-        "python -m workflow_scripts.make_gallery "
-        "--run {params.run:q} --index {input.index:q} --output {output:q} "
-        "{params.shown} --source {params.source} --splits {params.splits} "
-        "{params.settings} --threads {threads} --log {log:q}"
+        "snakemake report_items --report {output:q} --nolock --quiet "
+        "--snakefile {params.snakefile:q} --configfile {input.configuration:q} "
+        "2> {log:q}"

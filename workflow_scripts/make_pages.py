@@ -1,7 +1,8 @@
 """Write the report's pages of words and tables: front page, table of all figures, provenance.
 
-Reads summary.json and differences.csv of the run and its resolved configuration (YAML); writes three
-self-contained HTML pages. The front page says whether the run supports the claim, from its numbers.
+Reads summary.json and differences.csv of the run, its resolved configuration (YAML) and its plots; writes
+three self-contained HTML pages. The front page says whether the run supports the claim, from its numbers,
+and shows the plots.
 """
 
 import sys
@@ -12,7 +13,9 @@ from pydantic import Field
 
 from workflow_scripts.console.stage import NoSettings, StageFiles, run_stage
 from workflow_scripts.errors import InputError
-from workflow_scripts.report.pages import front_page, provenance_page, summary_table
+from workflow_scripts.report.figure_table import summary_table
+from workflow_scripts.report.front_page import front_page
+from workflow_scripts.report.provenance_page import provenance_page
 from workflow_scripts.report.run_tables import evaluated_split, read_summary, read_table
 from workflow_scripts.storage.atomic import atomic_path
 
@@ -23,6 +26,7 @@ class Files(StageFiles):
     summary: Path = Field(description="summary.json of the run")
     differences: Path = Field(description="differences.csv of the run")
     configuration: Path = Field(description="resolved configuration (YAML), shown as it is")
+    figures: tuple[Path, ...] = Field((), description="plots (SVG) for the front page")
     trials: tuple[int, ...] = Field((), description="numbers of the trials")
     seeds: tuple[int, ...] = Field((), description="random seed of each trial, in their order")
     front_page: Path = Field(description="front page to write (HTML)")
@@ -48,7 +52,7 @@ def work(files: Files, settings: NoSettings) -> None:
     code = Path(__file__).resolve().parent
     pages = {
         files.front_page: front_page(
-            summary, read_table(files.differences), evaluated_split(summary)
+            summary, read_table(files.differences), evaluated_split(summary), files.figures
         ),
         files.summary_table: summary_table(summary),
         files.provenance: provenance_page(summary, configuration, seeds, code),

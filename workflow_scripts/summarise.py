@@ -39,7 +39,7 @@ CURVE_COLUMNS = (
 )  # fmt: skip
 DIFFERENCE_COLUMNS = (
     "trial", "section", "split", "threshold", "first", "second", "difference", "low", "high",
-    "share_above_zero", "significant", "images", "draws",
+    "confidence", "share_above_zero", "significant", "images", "draws",
 )  # fmt: skip
 
 
@@ -157,6 +157,7 @@ def _split_differences(
             "difference": 100 * result.difference,
             "low": 100 * result.low,
             "high": 100 * result.high,
+            "confidence": settings.bootstrap_confidence,
             "share_above_zero": result.share_above_zero,
             "significant": result.significant,
             "images": result.images,

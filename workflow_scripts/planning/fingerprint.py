@@ -1,4 +1,4 @@
-"""Which code a stage runs, as a digest for each module.
+"""Which code a stage runs, as a digest for each module; and digests of its other ingredients.
 
 Snakemake tracks neither modules that a script imports nor a module called from `shell:`. Each rule
 therefore carries this mapping among its parameters, so that an edit of `models/amn.py` reruns
@@ -8,6 +8,7 @@ docstrings: comments and formatting do not count.
 
 import ast
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -95,4 +96,16 @@ def code_digests(stage: str, root: Path = ROOT) -> dict[str, str]:
         module.removeprefix(f"{PACKAGE}."): digest
         for module, digest in digests.items()
         if digest != empty
+    }
+
+
+def file_digests(files: Iterable[Path]) -> dict[str, str]:
+    """Digest of each file that is no module, by its path below the package: styles, scripts, captions.
+
+    Raises:
+        FileNotFoundError: A file is not there.
+    """
+    return {
+        str(path.relative_to(ROOT / PACKAGE)): hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        for path in sorted(files)
     }

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.errors import InputError
-from workflow_scripts.planning.fingerprint import code_digests
+from workflow_scripts.planning.fingerprint import code_digests, file_digests
+from workflow_scripts.planning.report_files import ReportFiles
 from workflow_scripts.report.catalogue import Item, planned_items
 from workflow_scripts.settings.base import render_flags, validate
 from workflow_scripts.settings.thresholds import AUTO, VALIDATION
@@ -19,12 +20,12 @@ from workflow_scripts.settings.workflow import (
     AMN,
     CAM,
     FULL,
+    TRUTH,
     ThreadSettings,
     WorkflowSettings,
     source_name,
 )
 
-TRUTH = "truth"
 NOTHING = "(?!)"
 Wildcards = Any
 
@@ -104,6 +105,11 @@ class Workflow:
     def sources(self) -> list[str]:
         """Names of the thresholds of pseudo-masks: t0.50, auto …"""
         return [source_name(threshold) for threshold in self.settings.thresholds]
+
+    @property
+    def chosen_sources(self) -> list[str]:
+        """Those of them that name no threshold: it is chosen for each trial and method."""
+        return [source for source in self.sources if source in (AUTO, VALIDATION)]
 
     @property
     def amn_methods(self) -> str:
@@ -221,6 +227,11 @@ class Workflow:
         """Digests of the code that a stage runs."""
         return code_digests(stage)
 
+    @staticmethod
+    def assets(files: Iterable[Path]) -> dict[str, str]:
+        """Digests of what is no code, such as captions."""
+        return file_digests(files)
+
     # Inputs that depend on wildcards
 
     @property
@@ -314,7 +325,8 @@ class Workflow:
 
     # Targets
 
-    def _of_methods(self, *pattern: str, methods: list[str] | None = None) -> list[str]:
+    def of_methods(self, *pattern: str, methods: list[str] | None = None) -> list[str]:
+        """Return a path below each trial and method; below all that have activations if not named."""
         chosen = self.methods if methods is None else methods
         return [
             self.path(str(trial), method, *pattern) for trial in self.trials for method in chosen
@@ -324,10 +336,10 @@ class Workflow:
     def segmentations(self) -> list[str]:
         """Folders of all segmentation networks."""
         trained = [
-            folder for source in self.sources for folder in self._of_methods(source, "segmentation")
+            folder for source in self.sources for folder in self.of_methods(source, "segmentation")
         ]
         full = [FULL] if FULL in self.settings.methods else []
-        return trained + self._of_methods(TRUTH, "segmentation", methods=full)
+        return trained + self.of_methods(TRUTH, "segmentation", methods=full)
 
     @property
     def networks(self) -> list[str]:
@@ -349,7 +361,7 @@ class Workflow:
         seeds = [
             file
             for shard in self.activation_shards
-            for file in self._of_methods("seeds", f"{shard}.zip")
+            for file in self.of_methods("seeds", f"{shard}.zip")
         ]
         return self.networks + self.predictions + seeds
 
@@ -357,16 +369,16 @@ class Workflow:
     def evaluations(self) -> list[str]:
         """Everything that `summarise` reads; without masks only what seeds are composed of."""
         shards = self.activation_shards
-        files = [file for shard in shards for file in self._of_methods("seeds", f"{shard}.json")]
+        files = [file for shard in shards for file in self.of_methods("seeds", f"{shard}.json")]
         if not self.has_masks:
             return files
         for shard in shards:
-            files += self._of_methods("sweep", f"{shard}.safetensors")
+            files += self.of_methods("sweep", f"{shard}.safetensors")
             if self.settings.boundary.enabled:
-                files += self._of_methods("propagated_sweep", f"{shard}.safetensors")
-            files += self._of_methods("evaluation", "seeds", f"{shard}.json")
+                files += self.of_methods("propagated_sweep", f"{shard}.safetensors")
+            files += self.of_methods("evaluation", "seeds", f"{shard}.json")
             for source in self.sources:
-                files += self._of_methods(source, "evaluation", "pseudo_masks", f"{shard}.json")
+                files += self.of_methods(source, "evaluation", "pseudo_masks", f"{shard}.json")
         for folder in self.segmentations:
             parent = folder.removesuffix("/segmentation")
             files += [
@@ -377,6 +389,11 @@ class Workflow:
         return files
 
     # Report
+
+    @property
+    def report_files(self) -> ReportFiles:
+        """What the report reads."""
+        return ReportFiles(self)
 
     @property
     def report_items(self) -> list[Item]:

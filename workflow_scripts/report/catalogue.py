@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 REFERENCE = "full"
+_RUN, _IMAGES, _THRESHOLDS = "1 About this run", "2 Images", "3 Thresholds"
+_ACTIVATIONS, _NETWORKS, _COST = "4 Activations and seeds", "5 Segmentation", "6 Training and cost"
 _CAPTIONS = Path(__file__).parent / "captions"
 _ASSETS = Path(__file__).parent
 
@@ -18,6 +20,7 @@ class Item(NamedTuple):
     file: str
     title: str
     category: str
+    """Its heading; Snakemake sorts by it, so that a number keeps the order of reading."""
     needs: Literal["nothing", "activations", "masks", "activations and masks"] = "nothing"
     """What a run must have for the entry to make sense."""
     several_thresholds: bool = False
@@ -34,39 +37,40 @@ class Item(NamedTuple):
         return {
             "caption": str(self.caption),
             "category": self.category,
-            "labels": {"figure": self.title},
+            "labels": {"item": self.title},
         }
 
 
 FIGURES = (
-    Item("sweep_curves.svg", "mIoU at every threshold", "Thresholds", "activations and masks"),
-    Item("plateau.svg", "Width of the plateau", "Thresholds", "activations and masks"),
+    Item("sweep_curves.svg", "mIoU at every threshold", _THRESHOLDS, "activations and masks"),
+    Item("plateau.svg", "Width of the plateau", _THRESHOLDS, "activations and masks"),
     Item(
-        "segmentation_by_threshold.svg", "Segmentation against threshold", "Thresholds", "masks",
+        "segmentation_by_threshold.svg", "Segmentation against threshold", _THRESHOLDS, "masks",
         several_thresholds=True,
     ),
     Item(
-        "image_thresholds.svg", "Best threshold of each image", "Thresholds",
+        "image_thresholds.svg", "Best threshold of each image", _THRESHOLDS,
         "activations and masks",
     ),
     Item(
-        "activation_histograms.svg", "Activation in and out of objects", "Activations",
+        "activation_histograms.svg", "Activation in and out of objects", _ACTIVATIONS,
         "activations and masks",
     ),
-    Item("seed_composition.svg", "Composition of the seeds", "Seeds", "activations"),
-    Item("per_class_iou.svg", "IoU by class", "Segmentation", "masks"),
-    Item("confusion.svg", "Confusion of classes", "Segmentation", "masks"),
-    Item("error_kinds.svg", "Kinds of errors", "Segmentation", "masks"),
-    Item("training_curves.svg", "Training curves", "Training and cost"),
-    Item("wall_time.svg", "Time and memory by stage", "Training and cost"),
+    Item("seed_composition.svg", "Composition of the seeds", _ACTIVATIONS, "activations"),
+    Item("per_class_iou.svg", "IoU by class", _NETWORKS, "masks"),
+    Item("confusion.svg", "Confusion of classes", _NETWORKS, "masks"),
+    Item("error_kinds.svg", "Kinds of errors", _NETWORKS, "masks"),
+    Item("training_curves.svg", "Training curves", _COST),
+    Item("wall_time.svg", "Time and memory by stage", _COST),
 )  # fmt: skip
 PAGES = (
-    Item("front_page.html", "Does this run support the claim?", "About this run"),
-    Item("summary_table.html", "All figures", "About this run"),
-    Item("provenance.html", "Provenance", "About this run"),
+    Item("front_page.html", "Claim, numbers and all plots", _RUN),
+    Item("summary_table.html", "Every figure in a table", _RUN),
+    Item("provenance.html", "Provenance", _RUN),
 )
-GALLERY = Item("gallery.html", "Gallery", "Images")
-EXPLORER = Item("explorer.html", "Threshold explorer", "Images")
+GALLERY = Item("gallery.html", "Gallery", _IMAGES)
+EXPLORER = Item("explorer.html", "Threshold explorer", _IMAGES)
+CAPTIONS = tuple(sorted(_CAPTIONS.glob("*.rst")))
 GALLERY_ASSETS = tuple(_ASSETS / "gallery" / f"gallery.{kind}" for kind in ("html", "css", "js"))
 EXPLORER_ASSETS = tuple(
     _ASSETS / "explorer" / name

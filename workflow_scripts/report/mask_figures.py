@@ -6,13 +6,13 @@ import numpy as np
 
 from workflow_scripts.evaluation.confusion import Confusion
 from workflow_scripts.report.names import method_name
-from workflow_scripts.report.palette import BLUE, GREY, ORANGE, PURPLE, SKY, VERMILION, colours_of
+from workflow_scripts.report.palette import GREEN, GREY, ORANGE, PURPLE, SKY, colours_of
 from workflow_scripts.report.run_data import RunData, need
 from workflow_scripts.report.style import bars_only, canvas, panels
 
-_SEED_COLOURS = {"background": SKY, "foreground": VERMILION, "ignored": "#D1D5DB"}
+_SEED_COLOURS = {"background": "#94A3B8", "foreground": GREEN, "ignored": "#E5E7EB"}
 _ERROR_COLOURS = {
-    "missed_object": BLUE, "leaked_background": ORANGE, "wrong_class": PURPLE, "unlabelled": GREY,
+    "missed_object": SKY, "leaked_background": ORANGE, "wrong_class": PURPLE, "unlabelled": GREY,
 }  # fmt: skip
 
 
@@ -59,15 +59,18 @@ def per_class_iou(run: RunData, path: Path) -> None:
         [axes] = panels(figure, ["Segmentation network on val"], 1)
         for i, (method, part) in enumerate(sections.items()):
             known = [(y, part[name]) for y, name in enumerate(names) if name in part]
-            axes.barh(
+            errors = [iou["std"] or 0 for _, iou in known]
+            bars = axes.barh(
                 [y + (i - (len(sections) - 1) / 2) * height for y, _ in known],
                 [iou["mean"] for _, iou in known],
                 height * 0.92,
-                xerr=[iou["std"] or 0 for _, iou in known],
+                xerr=errors if any(errors) else None,
                 error_kw={"elinewidth": 1, "ecolor": "#374151"},
                 color=colours[method],
                 label=method_name(method),
             )
+            values = [f"{iou['mean']:.0f}" for _, iou in known]
+            axes.bar_label(bars, values, padding=4, fontsize=7.5, color="#4B5563")
         axes.set_yticks(range(len(names)), names)
         axes.set(xlabel="IoU, %", xlim=(0, 100))
         axes.invert_yaxis()
@@ -97,7 +100,8 @@ def confusion(run: RunData, path: Path) -> None:
                     text = f"{shares[y, x]:.0f}"
                     axes.text(x, y, text, ha="center", va="center", color=tone, fontsize=7.5)
             axes.set_xlabel("predicted")
-        figure.axes[0].set_ylabel("true class")
+        for axes in figure.axes[::columns]:
+            axes.set_ylabel("true class")
         figure.colorbar(image, ax=figure.axes, shrink=0.7, label="pixels of the true class, %")
 
 
@@ -132,7 +136,7 @@ def error_kinds(run: RunData, path: Path) -> None:
             label = name.replace("_", " ")
             bars = axes.barh(list(rows), shares, 0.72, left=left, color=colour, label=label)
             texts = [f"{share:.1f}" if share >= 0.8 else "" for share in shares]
-            axes.bar_label(bars, texts, label_type="center", fontsize=8.5, color="white")
+            axes.bar_label(bars, texts, label_type="center", fontsize=8.5)
             left += shares
         axes.set_xlabel("share of all pixels, %")
         axes.invert_yaxis()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from workflow_scripts.errors import InputError
+from workflow_scripts.evaluation.threshold_curve import PLATEAU
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,30 @@ class Curve:
         if len(self.values) < 2:
             return np.zeros(self.values.shape[1])
         return self.values.std(axis=0, ddof=1)
+
+    @property
+    def best(self) -> int:
+        """Position of the threshold with the highest mean."""
+        return int(self.mean.argmax())
+
+    @property
+    def plateau(self) -> np.ndarray:
+        """Whether a threshold's mean lies within 5 % of the best, bool[T]."""
+        return self.mean >= PLATEAU * self.mean[self.best]
+
+    @property
+    def plateau_ranges(self) -> list[tuple[float, float]]:
+        """The plateau as ranges of thresholds: one, unless the curve has several summits."""
+        half = float(np.diff(self.thresholds).min()) / 2 if len(self.thresholds) > 1 else 0.0
+        steps = np.diff(np.concatenate([[0], self.plateau, [0]]).astype(int))
+        first, after = np.nonzero(steps == 1)[0], np.nonzero(steps == -1)[0]
+        return [
+            (
+                max(0.0, float(self.thresholds[i]) - half),
+                min(1.0, float(self.thresholds[j - 1]) + half),
+            )
+            for i, j in zip(first, after, strict=True)
+        ]
 
 
 def read_summary(path: Path) -> dict[str, Any]:

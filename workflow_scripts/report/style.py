@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from workflow_scripts.storage.atomic import atomic_path
 
-_INK, _FAINT = "#1F2937", "#E5E7EB"
+_INK, _SOFT, _FAINT = "#1F2937", "#4B5563", "#E5E7EB"
 RULES: Any = {
     "svg.hashsalt": "workflow_scripts",
     "figure.constrained_layout.use": True,
@@ -30,8 +30,8 @@ RULES: Any = {
     "grid.color": _FAINT,
     "grid.linewidth": 0.8,
     "text.color": _INK,
-    "xtick.color": "#4B5563",
-    "ytick.color": "#4B5563",
+    "xtick.color": _SOFT,
+    "ytick.color": _SOFT,
     "lines.linewidth": 2.0,
     "legend.frameon": False,
     "legend.fontsize": 9,
@@ -61,6 +61,15 @@ def panels(figure: Figure, titles: Sequence[str], columns: int, share_y: bool = 
     for axes in grid[len(titles) :]:
         axes.set_visible(False)
     return list(grid[: len(titles)])
+
+
+def subtitle(axes: Axes, text: str) -> None:
+    """Write a line in small type between the title of an axes and its plot."""
+    axes.set_title(axes.get_title(loc="left"), pad=22)
+    axes.annotate(
+        text, (0, 1), xytext=(0, 7), textcoords="offset points", xycoords="axes fraction",
+        fontsize=8.5, color=_SOFT,
+    )  # fmt: skip
 
 
 def bars_only(axes: Axes) -> None:

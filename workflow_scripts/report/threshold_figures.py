@@ -5,17 +5,21 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from workflow_scripts.evaluation.run_results import threshold_of
 from workflow_scripts.evaluation.threshold_curve import PLATEAU
+from workflow_scripts.evaluation.threshold_sweep import ThresholdSweep
 from workflow_scripts.report.names import method_name
 from workflow_scripts.report.palette import GREY, colours_of
 from workflow_scripts.report.run_data import RunData, need
 from workflow_scripts.report.run_tables import Curve
-from workflow_scripts.report.style import bars_only, canvas, panels
+from workflow_scripts.report.style import bars_only, canvas, panels, subtitle
 from workflow_scripts.settings.thresholds import AUTO, VALIDATION
 
 _MARKERS = {AUTO: "D", VALIDATION: "^"}
+_BIN = 0.04
 
 
 def sweep_curves(run: RunData, path: Path) -> None:
@@ -24,19 +28,15 @@ def sweep_curves(run: RunData, path: Path) -> None:
     need(plain, run, "threshold sweeps")
     colours = colours_of(run.methods)
     titles = ["Activations as they are"] + (["After dense CRF"] if refined else [])
-    with canvas(path, 9.2 if refined else 5.6, 4.2) as figure:
+    with canvas(path, 9.6 if refined else 6.0, 4.6) as figure:
         first, *others = panels(figure, titles, 2)
-        for method, curve in plain.items():
-            at = int(curve.mean.argmax())
-            threshold, best = curve.thresholds[at], curve.mean[at]
-            label = f"{method_name(method)}, oracle {best:.1f} at {threshold:.2f}"
+        for lane, (method, curve) in enumerate(plain.items()):
+            threshold, best = curve.thresholds[curve.best], curve.mean[curve.best]
+            label = f"{method_name(method)}: best {best:.1f} at {threshold:.3f}"
             _band(first, curve, colours[method], label)
-            style: dict[str, Any] = {
-                "color": colours[method],
-                "markeredgecolor": "white",
-                "zorder": 5,
-            }
-            first.plot(threshold, best, "o", markersize=8, **style)
+            style: dict[str, Any] = {"color": colours[method], "zorder": 5}
+            first.plot(threshold, best, "o", markersize=8, markeredgecolor="white", **style)
+            _plateau_lane(first, curve, colours[method], len(plain) - 1 - lane)
         for source in run.sources:
             if threshold_of(source) is None:
                 _chosen_by_rule(first, run, source, plain, colours)
@@ -48,7 +48,24 @@ def sweep_curves(run: RunData, path: Path) -> None:
             axes.set(xlabel="background threshold", xlim=(0, 1))
             axes.set_ylim(bottom=0)
         handles, labels = first.get_legend_handles_labels()
+        key: dict[str, Any] = {"color": GREY, "linestyle": ""}
+        handles += [
+            Line2D([], [], marker="o", markersize=7, **key),
+            Line2D([], [], marker="_", markersize=14, markeredgewidth=5, **key),
+        ]
+        labels += ["best threshold, an oracle's choice", "thresholds within 5 % of the best"]
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
+
+
+def _plateau_lane(axes: Axes, curve: Curve, colour: str, lane: int) -> None:
+    """Mark the thresholds within 5 % of the best by bars at the foot of the plot."""
+    height = 0.025 + 0.03 * lane
+    for low, high in curve.plateau_ranges:
+        place = axes.get_xaxis_transform()
+        axes.plot(
+            [low, high], [height, height], transform=place, color=colour, lw=6,
+            solid_capstyle="butt",
+        )  # fmt: skip
 
 
 def _band(axes: Axes, curve: Curve, colour: str, label: str, marker: str = "") -> None:
@@ -78,8 +95,11 @@ def _chosen_by_rule(
     for i, (method, threshold) in enumerate(chosen.items()):
         miou = np.interp(threshold, curves[method].thresholds, curves[method].mean)
         style: dict[str, Any] = {"color": colours[method], "markeredgecolor": "black", "zorder": 6}
-        label = None if i else f"chosen: {source}"
-        axes.plot(threshold, miou, _MARKERS.get(source, "s"), markersize=8, label=label, **style)
+        axes.plot(threshold, miou, _MARKERS.get(source, "s"), markersize=7, **style)
+        if i == len(chosen) - 1:
+            label = f"threshold that `{source}` chose"
+            key: dict[str, Any] = {"color": GREY, "markeredgecolor": "black", "markersize": 7}
+            axes.plot([], [], _MARKERS.get(source, "s"), label=label, **key)
 
 
 def plateau(run: RunData, path: Path) -> None:
@@ -88,9 +108,11 @@ def plateau(run: RunData, path: Path) -> None:
     need(sections, run, "threshold sweeps")
     splits = [s for s in run.summary["images"] if any(s in part for part in sections.values())]
     with canvas(path, 7.2, 1.3 + 0.32 * len(sections) * max(1, len(splits))) as figure:
-        [axes] = panels(figure, [f"Thresholds within {1 - PLATEAU:.0%} of the best"], 1)
+        [axes] = panels(figure, ["Thresholds that serve nearly as well as the best"], 1)
         _grouped_bars(axes, run, sections, splits, "plateau", 100)
-        axes.set_xlabel("share of thresholds, %")
+        axes.set_xlabel(
+            f"share of thresholds with at least {PLATEAU:.0%} of the method's best mIoU"
+        )
 
 
 def _grouped_bars(
@@ -111,9 +133,9 @@ def _grouped_bars(
                 continue
             mean, spread = part[split][name]["mean"] * scale, part[split][name]["std"]
             error = 0 if spread is None else spread * scale
-            axes.barh(y, mean, 0.8, color=colours[method], xerr=error, ecolor="#374151")
+            axes.barh(y, mean, 0.8, color=colours[method], xerr=error or None, ecolor="#374151")
             axes.annotate(
-                f"{method_name(method)}  {mean:.0f}",
+                f"{method_name(method)}  {mean:.0f} %",
                 (mean + error, y),
                 xytext=(6, 0),
                 textcoords="offset points",
@@ -159,7 +181,7 @@ def segmentation_by_threshold(run: RunData, path: Path) -> None:
                 )
         axes.set(xlabel="threshold of the pseudo-masks", ylabel="mIoU on val, %")
         axes.set_ylim(bottom=0)
-        figure.legend(loc="outside lower center", ncols=4)
+        figure.legend(loc="outside lower center", ncols=3)
 
 
 def network_points(by_key: dict[str, Any]) -> dict[str, tuple[float, float, float]]:
@@ -186,19 +208,34 @@ def image_thresholds(run: RunData, path: Path) -> None:
     with canvas(path, 3.0 * min(3, len(sweeps)) + 0.6, 2.9 * -(-len(sweeps) // 3)) as figure:
         titles = [method_name(method) for method in sweeps]
         for axes, (method, sweep) in zip(panels(figure, titles, 3), sweeps.items(), strict=True):
-            iou = sweep.plain.images().iou
-            counted = iou[~np.isnan(iou).any(axis=1)]
-            best = sweep.plain.thresholds[counted.argmax(axis=1)]
+            best = best_thresholds(sweep.plain)
             weights = np.full(len(best), 100 / max(len(best), 1))
             axes.hist(best, edges, weights=weights, color=colours[method], edgecolor="white")
             if len(best):
                 axes.axvline(float(np.median(best)), color="#111827", linewidth=1.2)
-                axes.annotate(
-                    f" median {np.median(best):.2f}", (float(np.median(best)), 1),
-                    xycoords=("data", "axes fraction"), va="top", fontsize=8.5,
-                )  # fmt: skip
+                subtitle(axes, f"median {np.median(best):.2f}; {_cost(run, method)}")
             axes.set(xlabel="best threshold of an image", xlim=(0, 1))
+            axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         figure.axes[0].set_ylabel(f"images of {run.split}, %")
+
+
+def best_thresholds(sweep: ThresholdSweep) -> np.ndarray:
+    """Return the best threshold of each image for which the threshold matters, float64[N].
+
+    Where several are equally good, the middle of them counts. Images whose IoU is undefined, or the
+    same at every threshold (as where there is no object), have no best one and are left out.
+    """
+    iou = sweep.images().iou
+    counted = iou[~np.isnan(iou).any(axis=1) & (iou.max(axis=1) > iou.min(axis=1))]
+    equal = counted == counted.max(axis=1, keepdims=True)
+    return (equal * sweep.thresholds).sum(axis=1) / equal.sum(axis=1)
+
+
+def _cost(run: RunData, method: str) -> str:
+    """What one threshold for all images costs, in words."""
+    part = run.summary["methods"][method]["activations"][run.split]
+    cost = part["image_miou_oracle"]["mean"] - part["image_miou_global"]["mean"]
+    return f"one for all costs {cost:.1f} points"
 
 
 def activation_histograms(run: RunData, path: Path) -> None:
@@ -209,16 +246,24 @@ def activation_histograms(run: RunData, path: Path) -> None:
     with canvas(path, 3.2 * min(3, len(sweeps)) + 0.6, 3.1 * -(-len(sweeps) // 3)) as figure:
         titles = [method_name(method) for method in sweeps]
         for axes, (method, sweep) in zip(panels(figure, titles, 3), sweeps.items(), strict=True):
-            edges = np.concatenate([[0.0], sweep.plain.thresholds, [1.0]])
             inside, outside = sweep.plain.activation_histograms()
-            coarse = np.linspace(0, 1, 26).tolist()
+            edges, groups = _bins(sweep.plain.thresholds)
             for pixels, colour, alpha, label in (
-                (outside, GREY, 0.55, "background"),
-                (inside, colours[method], 0.7, "objects"),
+                (outside, GREY, 0.5, "background"),
+                (inside, colours[method], 0.75, "objects"),
             ):
-                centres = (edges[1:] + edges[:-1]) / 2
-                share = 100 * pixels / max(pixels.sum(), 1)
-                axes.hist(centres, coarse, weights=share, color=colour, alpha=alpha, label=label)
+                share = 100 * np.add.reduceat(pixels, groups) / max(pixels.sum(), 1)
+                density = share * _BIN / np.diff(edges)
+                axes.stairs(density, edges, fill=True, color=colour, alpha=alpha, label=label)
             axes.set(xlabel="activation of the winner", xlim=(0, 1))
+            axes.set_ylim(bottom=0)
             axes.legend(loc="upper center")
-        figure.axes[0].set_ylabel("pixels of the region, %")
+        figure.axes[0].set_ylabel(f"pixels of the region, % per {_BIN}")
+
+
+def _bins(thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return edges of about equal bins among the sweep's own, and the first of each bin's counts."""
+    step = max(1, round(_BIN * len(thresholds)))
+    inner = np.arange(step, len(thresholds) - step // 2, step)
+    edges = np.concatenate([[0.0], thresholds[inner], [1.0]])
+    return edges, np.concatenate([[0], inner + 1])

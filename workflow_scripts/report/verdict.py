@@ -1,10 +1,10 @@
 """Does a run support the claim? A paragraph filled from its numbers, whichever way they point."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from workflow_scripts.report.names import compared_pair, method_name
+from workflow_scripts.report.names import compared_pair, made_at, method_name
 
 Answer = Literal["supported", "partly supported", "not supported", "cannot be tested"]
 
@@ -13,7 +13,14 @@ Answer = Literal["supported", "partly supported", "not supported", "cannot be te
 class Finding:
     """One comparison that the claim makes."""
 
-    text: str
+    what: str
+    before: str
+    """The baseline's figure, mean ± standard deviation."""
+    after: str
+    """The other method's."""
+    relation: str
+    """The difference and what it amounts to."""
+    sentence: str
     holds: bool
     """Whether the difference is in the claimed direction and above the spread over trials."""
 
@@ -29,36 +36,63 @@ class Verdict:
 
     @property
     def paragraph(self) -> str:
-        """The answer in a sentence or two."""
+        """The answer in a few sentences."""
         if not self.findings:
             return self.note
         held, number = sum(finding.holds for finding in self.findings), len(self.findings)
         which = "All" if held == number else f"{held} of the" if held else "None of the"
-        return f"{which} {number} comparisons that the claim makes hold in this run. {self.note}"
+        said = "; ".join(finding.sentence for finding in self.findings)
+        return f"{which} {number} comparisons that the claim makes hold in this run. {said}. {self.note}"
 
 
 @dataclass(frozen=True, slots=True)
 class _Measure:
     path: tuple[str, ...]
     what: str
-    unit: str
+    sentence: str
+    """With {after} and {before} for the figures, {second} and {first} for the methods."""
     scale: float = 1.0
+    threshold: str | None = None
+    """Of a network's pseudo-masks, as a key of the summary."""
 
 
-def _measures(split: str) -> tuple[_Measure, ...]:
+def _measures(split: str, thresholds: Sequence[str]) -> Iterator[_Measure]:
     activations = ("activations", split)
-    return (
-        _Measure((*activations, "best_miou"), f"best mIoU of the activations on {split}", "points"),
-        _Measure((*activations, "mean_miou"), "mIoU averaged over all thresholds", "points"),
-        _Measure(
-            (*activations, "plateau"), "share of thresholds within 5 % of the best", "points", 100.0
-        ),
-        _Measure(
-            (*activations, "refined_mean_miou"),
-            "mIoU after CRF, averaged over thresholds",
-            "points",
-        ),
-        _Measure(("segmentation", "val", "miou"), "mIoU of the segmentation network", "points"),
+    yield _Measure(
+        (*activations, "best_miou"),
+        f"best mIoU of the activations on {split}, %",
+        f"At its best threshold on {split} {{second}} reaches {{after}} % mIoU, {{first}} {{before}} %",
+    )
+    yield _Measure(
+        (*activations, "mean_miou"),
+        "mIoU averaged over all thresholds, %",
+        "averaged over all thresholds {after} % against {before} %",
+    )
+    yield _Measure(
+        (*activations, "plateau"),
+        "share of thresholds within 5 % of the best, %",
+        "{after} % of the thresholds come within 5 % of the best, against {before} %",
+        100.0,
+    )
+    yield _Measure(
+        (*activations, "refined_mean_miou"),
+        "mIoU after CRF, averaged over thresholds, %",
+        "after CRF refinement the average over thresholds is {after} % against {before} %",
+    )
+    if not thresholds:
+        yield _network(("segmentation", "val", "miou"), None, "networks")
+    for i, key in enumerate(thresholds):
+        path = ("by_threshold", key, "segmentation", "val", "miou")
+        yield _network(path, key, "those" if i else "networks")
+
+
+def _network(path: tuple[str, ...], key: str | None, subject: str) -> _Measure:
+    masks = f"pseudo-masks {made_at(key)}" if key else "pseudo-masks"
+    return _Measure(
+        path,
+        f"mIoU of the segmentation network on val, {masks}, %",
+        f"{subject} trained on {masks} reach {{after}} % against {{before}} %",
+        threshold=key,
     )
 
 
@@ -69,7 +103,7 @@ def verdict(
 
     A comparison holds when the mean over trials is better by more than the larger of the two
     methods' standard deviations; with one trial there is no deviation, and the text says so. For the
-    segmentation network it must also be more than chance in the bootstrap over images.
+    segmentation networks it must also be more than chance in the bootstrap over images.
 
     Args:
         summary: Contents of summary.json.
@@ -83,7 +117,7 @@ def verdict(
         )
     first, second = map(method_name, pair)
     claim = (
-        f"{second} makes better pseudo-masks than {first}, hardly depends on the background"
+        f"{second} makes better pseudo-masks than {first}, depends less on the background"
         " threshold, and so trains better segmentation networks from image labels alone."
     )
     if split is None:
@@ -92,11 +126,15 @@ def verdict(
         )
         return Verdict("cannot be tested", claim, (), note)
     sections = [summary["methods"][method] for method in pair]
+    thresholds = [
+        k for k in sections[0].get("by_threshold", {}) if k in sections[1]["by_threshold"]
+    ]
     findings = []
-    for measure in _measures(split):
+    for measure in _measures(split, thresholds):
         before, after = (_figure(part, measure.path) for part in sections)
         if before and after:
-            chance = _chance(differences, pair) if measure.path[0] == "segmentation" else None
+            network = "segmentation" in measure.path
+            chance = _chance(differences, pair, measure.threshold) if network else None
             findings.append(_finding(measure, first, second, before, after, chance))
     return Verdict(_answer(findings), claim, tuple(findings), _note(summary["trials"]))
 
@@ -112,7 +150,7 @@ def _answer(findings: Sequence[Finding]) -> Answer:
 
 def _note(trials: int) -> str:
     if trials > 1:
-        return f"Figures are means of {trials} trials."
+        return f"Figures are means of {trials} trials, with their standard deviation."
     return (
         "This is a single trial: how much of a difference is luck of the random seed is not known."
         " Run several to know."
@@ -136,24 +174,25 @@ def _finding(
 ) -> Finding:
     difference = measure.scale * (after["mean"] - before["mean"])
     spread = measure.scale * max(before["std"] or 0.0, after["std"] or 0.0)
-    values = (
-        f"{_mean_std(after, measure.scale)} for {second} against"
-        f" {_mean_std(before, measure.scale)} for {first}"
+    relation = f"{difference:+.1f}".replace("-", "−")
+    if difference < -spread:
+        relation += ", against the claim"
+    elif difference <= spread:
+        relation += ", no more than the spread over trials"
+    if chance:
+        relation += f", {chance}"
+    figures = [_mean_std(figure, measure.scale) for figure in (before, after)]
+    sentence = measure.sentence.format(
+        before=figures[0], after=figures[1], first=first, second=second
     )
-    head = f"{measure.what}: {values}"
-    if difference > spread:
-        relation = f"{difference:.1f} {measure.unit} better"
-    elif difference < -spread:
-        relation = f"{-difference:.1f} {measure.unit} worse, against the claim"
-    else:
-        relation = f"a difference of {difference:+.1f}, no more than the spread over trials"
     holds = difference > spread and chance != "within chance"
-    extra = f" ({chance} in the bootstrap over images)" if chance else ""
-    return Finding(f"{head}, {relation}{extra}.", holds)
+    return Finding(measure.what, figures[0], figures[1], relation, sentence, holds)
 
 
-def _chance(differences: Sequence[dict[str, str]], pair: tuple[str, str]) -> str | None:
-    """What the bootstrap says of the first threshold's networks, all trials together.
+def _chance(
+    differences: Sequence[dict[str, str]], pair: tuple[str, str], threshold: str | None
+) -> str | None:
+    """What the bootstrap says of the networks at a threshold (the first one), all trials together.
 
     "beyond chance" when each trial's interval lies on the same side of zero.
     """
@@ -164,7 +203,7 @@ def _chance(differences: Sequence[dict[str, str]], pair: tuple[str, str]) -> str
         and row["split"] == "val"
         and {row["first"], row["second"]} == set(pair)
     ]
-    rows = [row for row in rows if row["threshold"] == rows[0]["threshold"]]
+    rows = [row for row in rows if row["threshold"] == (threshold or rows[0]["threshold"])]
     if not rows:
         return None
     signs = {(float(row["low"]) > 0) - (float(row["high"]) < 0) for row in rows}

@@ -33,6 +33,7 @@ from workflow_scripts.settings.thresholds import (
 from workflow_scripts.settings.voc12_dataset import Voc12DatasetSettings
 
 CAM, AMN, FULL = "cam", "amn", "full"
+TRUTH = "truth"
 SEEDS_FROM = "seeds_from"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*")
 
