@@ -1,21 +1,17 @@
 """Which files of a run the report reads: what its rules declare as inputs.
 
 Sweeps and evaluations are read too, but only where there are masks to compare with; `summarise` waits
-for the same ones, which `Workflow.evaluations` names.
+for the same ones, which `Targets.evaluations` names.
 """
 
-from typing import TYPE_CHECKING
-
+from workflow_scripts.planning.targets import Targets
 from workflow_scripts.settings.workflow import TRUTH
-
-if TYPE_CHECKING:
-    from workflow_scripts.planning.workflow import Workflow
 
 
 class ReportFiles:
     """Inputs of the report's rules."""
 
-    def __init__(self, plan: "Workflow") -> None:
+    def __init__(self, plan: Targets) -> None:
         self._plan = plan
         self._trial = str(plan.trials[0])
 

@@ -1,0 +1,166 @@
+"""Where a run's files lie, and what there is in it: trials, methods, thresholds, shards."""
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts.errors import InputError
+from workflow_scripts.settings.base import validate
+from workflow_scripts.settings.thresholds import AUTO, VALIDATION
+from workflow_scripts.settings.workflow import (
+    AMN,
+    CAM,
+    FULL,
+    ThreadSettings,
+    WorkflowSettings,
+    source_name,
+)
+
+NOTHING = "(?!)"
+Wildcards = Any
+
+
+def _pattern(names: Iterable[str]) -> str:
+    """A regular expression that matches these names alone; nothing at all if there are none."""
+    return "|".join(names) or NOTHING
+
+
+class Layout:
+    """A validated configuration, and the paths and names that follow from it."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.settings = validate(WorkflowSettings, dict(config), "the configuration")
+        if FULL in self.settings.methods and not self.has_masks:
+            raise InputError(
+                "methods: `full` learns from ground-truth masks, and this dataset has none; take it out"
+            )
+
+    @cached_property
+    def folder(self) -> str:
+        """Folder of the run."""
+        return f"{self.settings.results}/{self.settings.run}"
+
+    def path(self, *parts: str) -> str:
+        """A path below the run's folder; wildcards stay."""
+        return "/".join((self.folder, *parts))
+
+    def run_folder(self, wildcards: Wildcards) -> str:
+        """Folder of the run, for stages that look at all of it."""
+        return self.folder
+
+    def dataset_folder(self, wildcards: Wildcards) -> str:
+        """Folder of the index and of what the dataset's kind makes itself."""
+        return self.path("dataset")
+
+    def figures_folder(self, wildcards: Wildcards) -> str:
+        """Folder of the report's figures."""
+        return self.path("figures")
+
+    @property
+    def index(self) -> str:
+        """The dataset's index."""
+        return self.path("dataset", "index.csv")
+
+    def log(self, rule: str, *wildcards: str) -> str:
+        """Log file of a rule."""
+        return self.path("logs", rule, "-".join(wildcards or (rule,)) + ".log")
+
+    def benchmark(self, rule: str, *wildcards: str) -> str:
+        """Benchmark file of a rule: wall time and memory."""
+        return self.path("benchmarks", rule, "-".join(wildcards or (rule,)) + ".tsv")
+
+    @cached_property
+    def has_masks(self) -> bool:
+        """Whether there is ground truth to evaluate with."""
+        dataset = self.settings.dataset
+        if self.settings.masks is not None:
+            return self.settings.masks
+        return dataset.kind != "folder" or (Path(dataset.root) / dataset.masks).is_dir()
+
+    @property
+    def trials(self) -> list[int]:
+        """Numbers of the trials."""
+        return list(range(self.settings.trials))
+
+    @property
+    def methods(self) -> list[str]:
+        """Methods that have activations."""
+        return [method for method in self.settings.methods if method != FULL]
+
+    @property
+    def sources(self) -> list[str]:
+        """Names of the thresholds of pseudo-masks: t0.50, auto …"""
+        return [source_name(threshold) for threshold in self.settings.thresholds]
+
+    @property
+    def chosen_sources(self) -> list[str]:
+        """Those of them that name no threshold: it is chosen for each trial and method."""
+        return [source for source in self.sources if source in (AUTO, VALIDATION)]
+
+    @property
+    def amn_methods(self) -> str:
+        """AMN and its variants, as a pattern of the wildcard {method}."""
+        return _pattern([AMN, *self.settings.variants])
+
+    @property
+    def imported_activations(self) -> str:
+        """Methods whose activations are imported, as a pattern of the wildcard {method}."""
+        imports = self.settings.imports.items()
+        return _pattern(name for name, method in imports if method.activations)
+
+    @property
+    def imported_seeds(self) -> str:
+        """Methods whose seeds are imported, as a pattern of the wildcard {method}."""
+        imports = self.settings.imports.items()
+        return _pattern(name for name, method in imports if method.seeds)
+
+    @property
+    def thresholded_methods(self) -> str:
+        """Methods whose seeds are made of activations, as a pattern of the wildcard {method}."""
+        return _pattern([CAM, self.amn_methods, self.imported_activations])
+
+    def shards(self, *splits: str) -> list[str]:
+        """Names of the shards of some splits, each once: train-00, train-01 …"""
+        count = self.settings.shards
+        digits = max(2, len(str(count - 1)))
+        names = [f"{split}-{number:0{digits}d}" for split in splits for number in range(count)]
+        return list(dict.fromkeys(names))
+
+    @property
+    def activation_shards(self) -> list[str]:
+        """Shards whose activations are evaluated."""
+        return self.shards(*self.settings.splits.activations)
+
+    @property
+    def training_shards(self) -> list[str]:
+        """Shards that networks learn from."""
+        return self.shards(*self.settings.splits.training)
+
+    @property
+    def segmentation_shards(self) -> list[str]:
+        """Shards on which segmentation networks are evaluated."""
+        return self.shards(*self.settings.splits.segmentation)
+
+    @property
+    def report_shards(self) -> list[str]:
+        """Shards of which the summary and the report show something."""
+        return list(dict.fromkeys([*self.activation_shards, *self.segmentation_shards]))
+
+    @property
+    def report_splits(self) -> list[str]:
+        """Splits whose images the report shows, those that nothing was trained on first."""
+        splits = self.settings.splits
+        return list(dict.fromkeys([*splits.segmentation, *splits.activations]))
+
+    @property
+    def explored_split(self) -> str:
+        """Split whose activations the explorer shows: if possible one that nothing was trained on."""
+        splits = self.settings.splits
+        unseen = [split for split in splits.activations if split not in splits.training]
+        return [*unseen, *splits.activations][0]
+
+    @property
+    def threads(self) -> ThreadSettings:
+        """Cores of the heavy jobs."""
+        return self.settings.threads
