@@ -24,6 +24,16 @@ def test_resnets_on_cpus_take_bfloat16_where_the_cpu_has_it(monkeypatch, capabil
     assert choose_dtype("auto", "efficientnet_lite0", CPU) == torch.float32
 
 
+@pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_gpus_take_bfloat16_where_they_do_not_emulate_it(monkeypatch, native, expected):
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation=True: including_emulation or native,
+    )
+    assert choose_dtype("auto", "resnet50", torch.device("cuda")) == expected
+
+
 def test_what_was_asked_for_is_taken():
     assert choose_dtype("bfloat16", "efficientnet_lite0", CPU) == torch.bfloat16
     assert choose_dtype("float32", "resnet50", CPU) == torch.float32

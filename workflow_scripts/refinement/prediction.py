@@ -78,4 +78,4 @@ def predict(
     if not settings.refine:
         return total.argmax(dim=0).to(torch.uint8).cpu().numpy()
     unary = unary_from_probabilities((total / views).cpu().numpy())
-    return refine(image, unary, settings.crf).argmax(axis=0).astype(np.uint8)
+    return refine(image, unary, settings.crf, device.type).argmax(axis=0).astype(np.uint8)

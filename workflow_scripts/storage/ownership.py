@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -104,8 +105,10 @@ class Ownership:
         trace: TracebackType | None,
     ) -> None:
         self._ended.set()
-        if self._ours():
-            self.path.unlink(missing_ok=True)
+        # Where the file system fails the lock stays; without heartbeat it is stale soon.
+        with suppress(OSError):
+            if self._ours():
+                self.path.unlink(missing_ok=True)
         self._close()
 
     def _clear(self) -> None:
@@ -159,25 +162,37 @@ class Ownership:
             self._file = None
 
     def _ours(self) -> bool:
-        """Whether the lock's file is still the one that we wrote."""
+        """Whether the lock's file is still the one that we wrote.
+
+        Raises OSError where the file system cannot tell.
+        """
         if self._file is None:
             return False
         try:
             found, written = self.path.stat(), os.fstat(self._file)
-        except OSError:
+        except FileNotFoundError:
             return False
         return (found.st_dev, found.st_ino) == (written.st_dev, written.st_ino)
 
     def _beat(self) -> None:
+        beaten = time.monotonic()
         while not self._ended.wait(self.beat_seconds):
             if self._file is None:
                 return
-            if not self._ours():
+            try:
+                lost = not self._ours()
+                if not lost:
+                    os.utime(self._file)
+                    beaten = time.monotonic()
+            except OSError as error:
+                # A network file system may fail for a moment; for others we are dead after a while.
+                logger.warning("%s: cannot be kept (%s)", self.path, error)
+                lost = time.monotonic() - beaten > self.stale_seconds
+            if lost:
                 if not self._ended.is_set():
                     logger.error("%s: another job has taken this output over; ending", self.output)
                     os._exit(LOST)
                 return
-            os.utime(self._file)
 
     def _watch(self) -> tuple[dict[str, str] | None, bool]:
         """Wait until the lock is gone or stale: (its last owner, whether it is stale)."""

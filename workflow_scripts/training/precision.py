@@ -29,7 +29,9 @@ def choose_dtype(precision: str, backbone: str, device: torch.device) -> torch.d
         chosen: torch.dtype = getattr(torch, precision)
         return chosen
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        # Older GPUs emulate bfloat16, slowly.
+        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_bfloat16 else torch.float16
     gains = backbone in DENSE_CONVOLUTIONS and _has_bfloat16()
     return torch.bfloat16 if gains else torch.float32
 
