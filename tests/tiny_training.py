@@ -74,6 +74,19 @@ class TinyTask:
         return per_pixel_loss(network(batch["image"]), batch["mask"].long(), counts, 0.1)
 
 
+class SmallMemory(TinyTask):
+    """Holds so many images at once, as a GPU would."""
+
+    def __init__(self, images: int) -> None:
+        super().__init__()
+        self.images = images
+
+    def loss(self, network: nn.Module, batch: Batch, counts: Tensor) -> Tensor:
+        if len(batch["image"]) > self.images:
+            raise torch.cuda.OutOfMemoryError
+        return super().loss(network, batch, counts)
+
+
 def tiny_settings(optimiser: str = "adamw", **changes: object) -> TrainingSettings:
     """Three epochs of seven images in batches of four, and a large learning rate."""
     return TrainingSettings(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from workflow_scripts.errors import InputError
 from workflow_scripts.training import gpu_locks
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -72,3 +73,9 @@ def test_devices_of_a_slurm_job_are_its_own(monkeypatch):
     without = gpu_locks.lock_folder()
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     assert gpu_locks.lock_folder() != without
+
+
+def test_more_processes_than_devices_is_an_error_and_no_wait(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="was given 2 GPUs, but this machine lets it see 1"):
+        gpu_locks.take_gpu(lambda: 1, tmp_path)

@@ -1,5 +1,8 @@
 import sys
 
+import pytest
+
+from workflow_scripts.errors import InputError
 from workflow_scripts.training.launch import command
 
 STAGE = ["train_cam", "--output", "model.safetensors"]
@@ -20,11 +23,18 @@ def test_several_gpus_of_a_node_are_torchrun():
 def test_several_nodes_are_torchrun_on_each():
     job = {"SLURM_JOB_ID": "17", "SLURM_JOB_NUM_NODES": "2"}
     given = command(8, STAGE, job, "gpu1")
-    assert given[:4] == ["srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1"]
+    assert given[:2] == ["srun", "--overlap"]
+    assert {"--nodes=2", "--ntasks=2", "--gpus-per-node=4"} < set(given)
     assert "--nnodes=2" in given and "--nproc-per-node=4" in given
     endpoint = next(flag for flag in given if flag.startswith("--rdzv-endpoint="))
     assert endpoint.startswith("--rdzv-endpoint=gpu1:")
     assert given[-4:] == ["-m", "workflow_scripts.train_cam", "--output", "model.safetensors"]
+
+
+def test_gpus_are_shared_evenly_by_the_nodes():
+    job = {"SLURM_JOB_ID": "17", "SLURM_JOB_NUM_NODES": "2"}
+    with pytest.raises(InputError, match="3 GPUs cannot be shared evenly by 2 nodes"):
+        command(3, STAGE, job, "gpu1")
 
 
 def test_two_jobs_of_a_node_use_different_ports():

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.multiprocessing
 
-from tests.tiny_training import TinyTask, tiny_settings, tiny_train
+from tests.tiny_training import SmallMemory, TinyTask, tiny_settings, tiny_train
 from workflow_scripts.errors import InputError
 from workflow_scripts.training.distributed import World
 from workflow_scripts.training.loop import HISTORY_COLUMNS, total_steps
@@ -139,27 +139,30 @@ def test_a_batch_that_processes_cannot_share(tmp_path):
         tiny_train(tmp_path, tiny_settings(), world=World(0, 3, torch.device("cpu")))
 
 
-def _one_of_two(rank: int, port: int, folder: str) -> None:
+def _one_of_two(rank: int, port: int, folder: str, room: int | None) -> None:
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2",
         "RANK": str(rank), "LOCAL_RANK": str(rank),
     }  # fmt: skip
     torch.set_num_threads(1)
     world = World.join("cpu")
+    task = SmallMemory(room) if room and rank == 1 else TinyTask()
     weights, history = tiny_train(
-        Path(folder), tiny_settings("sgd", epochs=20), images=4, dropout=0, world=world
+        Path(folder), tiny_settings("sgd", epochs=20), task, images=4, dropout=0, world=world
     )
+    assert task.batches[-1] == (room or 2)
     result = {"losses": losses(history), "head": weights["head.weight"].flatten().tolist()}
     (Path(folder) / f"{rank}.json").write_text(json.dumps(result))
     world.leave()
 
 
-def test_two_processes_learn_what_one_does(tmp_path):
+@pytest.mark.parametrize("room", [None, 1], ids=["enough memory", "one GPU is smaller"])
+def test_two_processes_learn_what_one_does(tmp_path, room):
     """20 steps with batches in which one process often has no foreground at all."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_one_of_two, (port, str(tmp_path)), nprocs=2)
+    torch.multiprocessing.spawn(_one_of_two, (port, str(tmp_path), room), nprocs=2)
     weights, history = tiny_train(
         tmp_path / "alone", tiny_settings("sgd", epochs=20), images=4, dropout=0
     )

@@ -5,21 +5,8 @@ import logging
 import pytest
 import torch
 
-from tests.tiny_training import TinyTask, tiny_settings, tiny_train
+from tests.tiny_training import SmallMemory, tiny_settings, tiny_train
 from workflow_scripts.errors import InputError
-
-
-class SmallMemory(TinyTask):
-    """Holds so many images at once, as a GPU would."""
-
-    def __init__(self, images: int) -> None:
-        super().__init__()
-        self.images = images
-
-    def loss(self, network, batch, counts):
-        if len(batch["image"]) > self.images:
-            raise torch.cuda.OutOfMemoryError
-        return super().loss(network, batch, counts)
 
 
 def test_the_micro_batch_is_halved_until_it_fits_and_that_is_said(tmp_path, caplog):

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from workflow_scripts.console.arguments import parse
 from workflow_scripts.console.ending import ending_cleanly
+from workflow_scripts.console.processes import announce, announced, leads
 from workflow_scripts.errors import InputError
 from workflow_scripts.planning.fingerprint import code_digests
 from workflow_scripts.settings.base import Settings
@@ -87,24 +88,29 @@ def _place() -> str:
     return ", ".join([socket.gethostname(), *given])
 
 
-def _leads() -> bool:
-    """Whether this is the process of a job that writes files: the only one, or torchrun's first."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 @contextmanager
 def _owning(name: str, files: StageFiles, command: str) -> Iterator[bool]:
     """Hold the output's lock; yields whether another job has just done the very same work."""
-    if files.owned is None or not _leads():
+    if files.owned is None:
         yield False
+        return
+    if not leads():
+        yield announced()
         return
     task = f"{command} {code_digests(name.split()[0])}"
     with Ownership(files.owned, task, files.beside) as lock:
+        announce(lock.done)
         if lock.done:
             logger.info(
                 "%s: another job has just written %s, nothing is left to do", name, files.owned
             )
         yield lock.done
+
+
+def _is_out_of_gpu_memory(error: RuntimeError) -> bool:
+    """Whether torch says so; stages without torch need not import it for that."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 def run_stage(
@@ -142,7 +148,7 @@ def run_stage(
         print(error, file=sys.stderr)
         return USER_ERROR
     command = shlex.join(sys.argv[1:] if argv is None else argv)
-    _log_to(given.log if _leads() else None)
+    _log_to(given.log if leads() else None)
     logger.info("$ %s %s", program, command)
     logger.info("on %s", _place())
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -162,6 +168,15 @@ def run_stage(
     except SystemExit:
         logger.error("%s: ended by a signal", name)
         raise
+    except RuntimeError as error:
+        if not _is_out_of_gpu_memory(error):
+            logger.exception("%s: failed", name)
+        else:
+            logger.error(
+                "%s: error: the GPU's memory does not suffice (%s); use a GPU with more, smaller images "
+                "(`scales`, `crop`), or `--device cpu`", name, str(error).split(". ")[0],
+            )  # fmt: skip
+        return 1
     except OSError as error:
         if error.errno == errno.ENOSPC:
             place = error.filename or "the output folder"

@@ -62,7 +62,11 @@ class World:
         if self.processes == 1:
             return network
         devices = [self.device] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(network, device_ids=devices)
+        # Batch normalisation keeps its stored statistics: there is nothing to send but gradients, and a
+        # process that fails before it has some leaves no other one waiting.
+        return nn.parallel.DistributedDataParallel(
+            network, device_ids=devices, broadcast_buffers=False
+        )
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum of a tensor over all processes."""

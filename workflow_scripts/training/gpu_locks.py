@@ -2,6 +2,8 @@
 
 Snakemake counts GPUs (`--resources gpu=2`) but does not say which one a job got. So each process locks a
 device and sees that one alone. The kernel lets go of a lock when its process ends, however it ends.
+Programs that take no lock, and other users' jobs, are not seen: on a machine shared with them, name the
+devices that are yours in CUDA_VISIBLE_DEVICES.
 """
 
 import fcntl
@@ -11,6 +13,8 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from workflow_scripts.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +56,9 @@ def lock_device(devices: Sequence[str], folder: Path) -> str:
 
 
 def take_gpu(count: Callable[[], int], folder: Path | None = None) -> str | None:
-    """Make this process see one GPU that no other process uses, before it first speaks to the GPU.
+    """Make this process see one GPU that no other process of this workflow and user has taken.
+
+    To be called before it first speaks to the GPU.
 
     The choice is among CUDA_VISIBLE_DEVICES, which a user or Slurm may have set, else among all.
 
@@ -62,12 +68,21 @@ def take_gpu(count: Callable[[], int], folder: Path | None = None) -> str | None
 
     Returns:
         The device, None where there is none.
+
+    Raises:
+        InputError: The job has more processes on this machine than there are devices.
     """
     if _held:
         return next(iter(_held))
     present = count()
     if not present:
         return None
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if processes > present:
+        raise InputError(
+            f"the job was given {processes} GPUs, but this machine lets it see {present}; lower "
+            "`gpu` of this rule (`set-resources`), or look at CUDA_VISIBLE_DEVICES"
+        )
     given = os.environ.get(VISIBLE)
     devices = [str(number) for number in range(present)] if given is None else given.split(",")
     device = lock_device(devices, lock_folder() if folder is None else folder)

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from zlib import crc32
 
+from workflow_scripts.errors import InputError
+
 FIRST_PORT, PORTS = 20000, 10000
 
 
@@ -24,18 +26,27 @@ def command(gpus: int, stage: Sequence[str], job: Mapping[str, str], head: str =
         stage: The stage's name and its flags.
         job: Slurm's environment variables; empty outside of Slurm.
         head: Name of the job's first node, where there are several.
+
+    Raises:
+        InputError: The nodes would have different numbers of GPUs.
     """
     module = [f"workflow_scripts.{stage[0]}", *stage[1:]]
     nodes = int(job.get("SLURM_JOB_NUM_NODES", "1"))
     if gpus <= 1:
         return [sys.executable, "-m", *module]
     torchrun = [sys.executable, "-m", "torch.distributed.run"]
+    if gpus % nodes:
+        raise InputError(
+            f"{gpus} GPUs cannot be shared evenly by {nodes} nodes; change `gpu` or `nodes` of this rule"
+        )
     if nodes == 1:
         return [*torchrun, "--standalone", f"--nproc-per-node={gpus}", "-m", *module]
     # Jobs that share a head node need ports of their own.
     port = FIRST_PORT + crc32(job["SLURM_JOB_ID"].encode()) % PORTS
     return [
-        "srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1",
+        # Within the step in which Snakemake runs, which holds the job's devices already.
+        "srun", "--overlap", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1",
+        f"--gpus-per-node={gpus // nodes}",
         *torchrun, f"--nnodes={nodes}", f"--nproc-per-node={gpus // nodes}",
         f"--rdzv-id={job['SLURM_JOB_ID']}", "--rdzv-backend=c10d", f"--rdzv-endpoint={head}:{port}",
         "-m", *module,
@@ -53,5 +64,8 @@ def first_node(nodes: str) -> str:
 if __name__ == "__main__":
     several = int(os.environ.get("SLURM_JOB_NUM_NODES", "1")) > 1 and int(sys.argv[1]) > 1
     head = first_node(os.environ["SLURM_JOB_NODELIST"]) if several else ""
-    arguments = command(int(sys.argv[1]), sys.argv[2:], os.environ, head)
+    try:
+        arguments = command(int(sys.argv[1]), sys.argv[2:], os.environ, head)
+    except InputError as error:
+        sys.exit(f"{sys.argv[2]}: error: {error}")
     os.execvp(arguments[0], arguments)

@@ -121,6 +121,7 @@ class Trainer:
             enabled=dtype == torch.float16 and run.world.device.type == "cuda",
         )
         self.micro_batch = settings.batch_size
+        self.fits = run.world.processes == 1
 
     @property
     def state(self) -> dict[str, Any]:
@@ -133,13 +134,16 @@ class Trainer:
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
 
-    def _backward(self, batch: Batch, counts: Tensor) -> float:
-        """Gradients of the whole batch, micro-batch by micro-batch; returns this process's loss."""
+    def _backward(self, batch: Batch, counts: Tensor, exchange: bool = True) -> float:
+        """Gradients of the whole batch, micro-batch by micro-batch; returns this process's loss.
+
+        With `exchange` they are averaged over the processes, along with the last micro-batch.
+        """
         total = 0.0
         parts = list(_parts(batch, self.micro_batch))
         for number, part in enumerate(parts, start=1):
             last = number == len(parts)
-            synchronised = last or self.run.world.processes == 1
+            synchronised = self.run.world.processes == 1 or (last and exchange)
             with nullcontext() if synchronised else self.wrapped.no_sync():  # type: ignore[operator]
                 with autocast(self.dtype, self.run.world.device):
                     loss = self.task.loss(self.wrapped, part, counts)
@@ -148,6 +152,44 @@ class Trainer:
             total += loss.item()
         return total
 
+    def _fit(self, batch: Batch, counts: Tensor) -> None:
+        """Find a micro-batch that fits into every process's memory, before the first step.
+
+        Should one of several processes fail amid the exchange of gradients, the others would wait for
+        it. All batches are of one size, so that the first one tells. Random numbers stay as they were.
+        """
+        world = self.run.world
+        devices = [world.device] if world.device.type == "cuda" else []
+        while not self.fits:
+            self.optimiser.zero_grad(set_to_none=True)
+            failed = False
+            try:
+                with torch.random.fork_rng(devices):
+                    self._backward(batch, counts, exchange=False)
+            except torch.cuda.OutOfMemoryError:
+                failed = True
+            self.fits = not world.any(failed)
+            if not self.fits:
+                self._halve(batch)
+
+    def _halve(self, batch: Batch) -> None:
+        """Go on with smaller micro-batches.
+
+        Raises:
+            InputError: They hold one image already.
+        """
+        if self.micro_batch == 1:
+            raise InputError(
+                "the GPU's memory does not suffice for one image; lower `augmentation.crop` or use a "
+                "larger GPU"
+            )
+        self.micro_batch = max(1, min(self.micro_batch, len(batch["image"])) // 2)
+        torch.cuda.empty_cache()
+        logger.warning(
+            "out of GPU memory: going on with micro-batches of %d, same effective batch",
+            self.micro_batch,
+        )
+
     def step(self, batch: Batch) -> float:
         """One step; returns the loss of the whole batch, over all processes.
 
@@ -155,24 +197,17 @@ class Trainer:
         """
         world = self.run.world
         counts = world.sum(self.task.counts(batch))
+        if not self.fits:
+            self._fit(batch, counts)
         while True:
             self.optimiser.zero_grad(set_to_none=True)
             try:
                 loss = self._backward(batch, counts)
                 break
             except torch.cuda.OutOfMemoryError:
-                if self.micro_batch == 1 or world.processes > 1:
-                    raise InputError(
-                        "the GPU's memory does not suffice"
-                        + (" for one image" if self.micro_batch == 1 else "")
-                        + "; lower `augmentation.crop` or `batch_size`, or use a larger GPU"
-                    ) from None
-            self.micro_batch = max(1, min(self.micro_batch, len(batch["image"])) // 2)
-            torch.cuda.empty_cache()
-            logger.warning(
-                "out of GPU memory: going on with micro-batches of %d, same effective batch",
-                self.micro_batch,
-            )
+                if world.processes > 1:
+                    raise
+            self._halve(batch)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         return float(world.sum(torch.tensor(loss, device=world.device)).item())
