@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ class SlurmCheckout:
 
     folder: Path
     cluster: Cluster
+    runs: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def configure(self, profile: dict[str, Any]) -> None:
         """Write the configuration, and the profile with some changes."""
@@ -86,19 +87,27 @@ class SlurmCheckout:
             "PATH": ":".join([*map(str, folders), given["PATH"]]),
         }
         with (self.folder / "output.txt").open("a") as output:
-            return subprocess.Popen(
+            run = subprocess.Popen(
                 ["snakemake", "--profile", "slurm", target, *arguments],
                 cwd=self.folder, env=environment, stdout=output, stderr=output, text=True,
                 start_new_session=True,
             )  # fmt: skip
+        self.runs.append(run)
+        return run
+
+    def kill(self) -> None:
+        """Kill each Snakemake that still runs here, at once; its jobs stay."""
+        for run in self.runs:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
+                run.wait()
 
     def finish(self, process: subprocess.Popen[str], seconds: float = RUN_SECONDS) -> None:
         """Wait for a good end."""
         try:
             code: int | str = process.wait(seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            self.kill()
             code = "timeout"
         assert code == 0, (
             f"{code}\n{self.output[-5000:]}\n{self.cluster.run('squeue', check=False)}"
@@ -178,7 +187,10 @@ def undisturbed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> S
     script.chmod(0o755)
     checkout = SlurmCheckout(folder, cluster)
     checkout.configure({})
-    checkout.finish(checkout.start("all"))
+    try:
+        checkout.finish(checkout.start("all"))
+    finally:
+        checkout.kill()
     return checkout
 
 
@@ -194,6 +206,7 @@ def disturbed(undisturbed: SlurmCheckout, tmp_path: Path) -> Iterator[SlurmCheck
     shutil.rmtree(folder / "results/tiny/logs" / DISTURBED)
     checkout = SlurmCheckout(folder, undisturbed.cluster)
     yield checkout
+    checkout.kill()
     numbers = checkout.cluster.jobs()
     if numbers:
         checkout.cluster.run("scancel", *numbers, check=False)

@@ -72,15 +72,10 @@ def test_job_over_its_time_resumes_with_more(disturbed, undisturbed):
     assert disturbed.summary() == undisturbed.summary()
 
 
-def kill_snakemake(run):
-    os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
-
-
 def test_killed_snakemake_and_the_documented_restart(disturbed, undisturbed):
-    run = disturbed.start(SUMMARY)
+    disturbed.start(SUMMARY)
     disturbed.hold_training()
-    kill_snakemake(run)
+    disturbed.kill()
     name = re.search(r"SLURM run ID: (\S+)", disturbed.output)[1]
     disturbed.cluster.run("scancel", "--name", name)
     until(SECONDS, "end of the jobs", lambda: not disturbed.cluster.jobs())
@@ -92,9 +87,9 @@ def test_killed_snakemake_and_the_documented_restart(disturbed, undisturbed):
 
 def test_an_orphan_and_a_second_submission_do_not_meet(disturbed, undisturbed):
     """Without `scancel` the second job waits for the first, and finds its work done."""
-    run = disturbed.start(SUMMARY)
+    disturbed.start(SUMMARY)
     orphan = disturbed.hold_training()
-    kill_snakemake(run)
+    disturbed.kill()
     disturbed.finish(disturbed.start(SUMMARY, "--unlock"))
     run = disturbed.start(SUMMARY, "--rerun-incomplete")
     waits = f"is being written by process {orphan}"
