@@ -12,6 +12,7 @@ rule make_gallery:
         plan.log("make_gallery"),
     benchmark:
         plan.benchmark("make_gallery")
+    localrule: True
     conda:
         "../envs/environment.yaml"
     threads: 1

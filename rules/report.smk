@@ -95,6 +95,7 @@ rule render_report:
         plan.log("render_report"),
     benchmark:
         plan.benchmark("render_report")
+    localrule: True
     conda:
         "../envs/environment.yaml"
     threads: 1

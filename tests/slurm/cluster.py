@@ -31,7 +31,7 @@ AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket,cred_expire=30
 CredType=cred/munge
 SlurmctldPort={port}
-CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+{listen}
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.%n.pid
 StateSaveLocation={folder}/state
@@ -80,7 +80,7 @@ StoragePort={database_port}
 StorageUser=slurm
 StoragePass=slurm
 StorageLoc=slurm_acct_db
-CommunicationParameters=NoInAddrAny
+{listen}
 """
 DATABASE = """create database slurm_acct_db;
 create user 'slurm'@'127.0.0.1' identified by 'slurm';
@@ -105,6 +105,18 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def listen(host: str) -> str:
+    """The line of Slurm's configuration about where its programs listen: on loopback if that can be.
+
+    They would look this machine's name up for it, which in some containers names no address, or another.
+    """
+    try:
+        loopback = socket.gethostbyname(host).startswith("127.")
+    except OSError:
+        loopback = False
+    return "CommunicationParameters=NoInAddrAny,NoCtldInAddrAny" if loopback else ""
 
 
 def until(seconds: float, what: str, ready: Callable[[], bool]) -> None:
@@ -232,7 +244,11 @@ class Cluster:
         configuration = self.folder / "slurmdbd.conf"
         configuration.write_text(
             SLURMDBD_CONF.format(
-                folder=self.folder, host=self.host, port=port, database_port=database_port
+                folder=self.folder,
+                host=self.host,
+                port=port,
+                database_port=database_port,
+                listen=listen(self.host),
             )
         )
         configuration.chmod(0o600)
@@ -260,7 +276,11 @@ class Cluster:
             wrapper.chmod(0o755)
         lines = [
             SLURM_CONF.format(
-                folder=self.folder, host=self.host, port=self.ports[0], accounting=accounting
+                folder=self.folder,
+                host=self.host,
+                port=self.ports[0],
+                accounting=accounting,
+                listen=listen(self.host),
             )
         ]
         for node, port in zip((*GPU_NODES, *CPU_NODES), self.ports[1:], strict=True):

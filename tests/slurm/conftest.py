@@ -8,41 +8,54 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.integration.conftest import REPOSITORY, TINY, copy_checkout
+from tests.integration.conftest import REPOSITORY, TINY, TINY_TRAINING, copy_checkout
 from tests.slurm.cluster import Cluster, missing, until
 from workflow_scripts.settings.base import merge
 
-TRAINED = ("train_cam", "train_amn", "train_segmentation")
+# The job that the tests of faults disturb.
+DISTURBED = "train_segmentation"
+ON_GPU = ("train_cam", "infer_cam", "train_amn", "infer_amn", DISTURBED, "evaluate_segmentation")
 RUN_SECONDS = 600
 SUMMARY = "results/tiny/summary.json"
-# One method, one split for activations, one for evaluation: few jobs, every rule.
+# One split for activations, one for evaluation: few jobs, every rule.
 CONFIGURATION = {
     **TINY,
     "dataset": {"kind": "demo", "train_images": 8, "val_images": 4, "image_size": 64},
     "splits": {"activations": ["train"], "segmentation": ["val"]},
+    "sweep": {"refined_thresholds": []},
     "thresholds": [0.5],
     # One threshold is chosen by a rule, the others are given.
     "refine_seeds": {
         "cam": {"foreground_threshold": 0.3, "background_threshold": 0.05},
         "amn": {"foreground_threshold": "auto", "background_threshold": "auto"},
     },
+    # Long enough to be caught at work.
+    DISTURBED: {"training": {**TINY_TRAINING, "epochs": 10}},
 }
 # What an administrator would change in slurm/config.yaml, for nodes that are all this one machine.
 SITE = {
     "jobs": 4,
     "latency-wait": 20,
     "slurm-init-seconds-before-status-checks": 1,
-    "set-threads": {
-        rule: 1 for rule in (*TRAINED, "infer_cam", "infer_amn", "evaluate_segmentation")
-    },
+    "set-threads": {rule: 1 for rule in ON_GPU},
 }
+
+
+def signals(process: int, kind: str) -> set[int]:
+    """Signals that a process catches (`SigCgt`), or that wait for it (`ShdPnd`); none if it has ended."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return set()
+    mask = next(line.split()[1] for line in status.splitlines() if line.startswith(f"{kind}:"))
+    return {number for number in range(1, 65) if int(mask, 16) >> (number - 1) & 1}
 
 
 @dataclass
@@ -51,45 +64,50 @@ class SlurmCheckout:
 
     folder: Path
     cluster: Cluster
-    changes: dict[str, Any]
+    runs: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def configure(self, profile: dict[str, Any]) -> None:
-        """Write the configuration with its changes, and the profile with some more."""
+        """Write the configuration, and the profile with some changes."""
         demo = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())
-        configuration = merge(merge(demo, CONFIGURATION), self.changes)
-        (self.folder / "config/config.yaml").write_text(yaml.safe_dump(configuration))
+        text = yaml.safe_dump(merge(demo, CONFIGURATION))
+        (self.folder / "config/config.yaml").write_text(text)
         given = yaml.safe_load((REPOSITORY / "slurm/config.yaml").read_text())
         site = SITE if self.cluster.accounting else {**SITE, "slurm-status-command": "squeue"}
         (self.folder / "slurm").mkdir(exist_ok=True)
-        (self.folder / "slurm/config.yaml").write_text(yaml.safe_dump({**given, **site, **profile}))
+        text = yaml.safe_dump(merge(given, {**site, **profile}))
+        (self.folder / "slurm/config.yaml").write_text(text)
 
     def start(self, target: str, *arguments: str) -> subprocess.Popen[str]:
         """Type `snakemake --profile slurm TARGET …`."""
+        folders = [self.folder / "bin", Path(sys.executable).parent]
+        given = self.cluster.environment
         environment = {
-            **self.cluster.environment,
+            **given,
             "OMP_NUM_THREADS": "1",
-            "PATH": ":".join(
-                [
-                    str(self.folder / "bin"),
-                    str(Path(sys.executable).parent),
-                    self.cluster.environment["PATH"],
-                ]
-            ),
+            "PATH": ":".join([*map(str, folders), given["PATH"]]),
         }
         with (self.folder / "output.txt").open("a") as output:
-            return subprocess.Popen(
+            run = subprocess.Popen(
                 ["snakemake", "--profile", "slurm", target, *arguments],
                 cwd=self.folder, env=environment, stdout=output, stderr=output, text=True,
                 start_new_session=True,
             )  # fmt: skip
+        self.runs.append(run)
+        return run
+
+    def kill(self) -> None:
+        """Kill each Snakemake that still runs here, at once; its jobs stay."""
+        for run in self.runs:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
+                run.wait()
 
     def finish(self, process: subprocess.Popen[str], seconds: float = RUN_SECONDS) -> None:
         """Wait for a good end."""
         try:
-            code = process.wait(seconds)
+            code: int | str = process.wait(seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            self.kill()
             code = "timeout"
         assert code == 0, (
             f"{code}\n{self.output[-5000:]}\n{self.cluster.run('squeue', check=False)}"
@@ -97,6 +115,7 @@ class SlurmCheckout:
 
     @property
     def output(self) -> str:
+        """What Snakemake printed."""
         return (self.folder / "output.txt").read_text()
 
     def log(self, rule: str) -> str:
@@ -106,39 +125,44 @@ class SlurmCheckout:
 
     def summary(self) -> dict[str, Any]:
         """The figures; wall seconds differ by nature."""
-        text = (self.folder / "results/tiny/summary.json").read_text()
-        return {**json.loads(text), "seconds": None}
+        return {**json.loads((self.folder / SUMMARY).read_text()), "seconds": None}
 
     def hold_training(self, seconds: float = 240) -> int:
-        """Wait until train_segmentation is at work and hold it there; its process.
+        """Wait until the training takes its steps and stop it there (SIGSTOP); its process.
 
         Held, it cannot end before the test has disturbed it, on however fast a machine.
         """
-        until(seconds, "the beginning of the training", lambda: " images, " in self.log(TRAINED[2]))
-        process = self.process_of(f"workflow_scripts.{TRAINED[2]}")
+
+        def at_work() -> bool:
+            # The loop alone answers this signal; before it the stage ignores it.
+            return signal.SIGUSR1 in signals(self.process_of(DISTURBED), "SigCgt")
+
+        until(seconds, "the first step of the training", at_work)
+        process = self.process_of(DISTURBED)
         os.kill(process, signal.SIGSTOP)
         return process
 
-    def process_of(self, module: str) -> int:
-        """The process of a stage."""
+    def process_of(self, stage: str) -> int:
+        """The process of a stage; 0 if there is none."""
+        wanted = [b"-m", f"workflow_scripts.{stage}".encode()]
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 words = (process / "cmdline").read_bytes().split(b"\0")
                 here = (process / "cwd").readlink() == self.folder
             except OSError:
                 continue
-            if here and words[1:3] == [b"-m", module.encode()]:
+            if here and words[1:3] == wanted:
                 return int(process.name)
-        raise AssertionError(f"no process of {module}")
+        return 0
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A running cluster with accounts, or without where there is no database."""
-    accounting = not missing(accounting=True)
-    reason = missing(accounting=False)
-    if reason:
-        if os.environ.get("REQUIRE_SLURM") == "1":
+    required = os.environ.get("REQUIRE_SLURM") == "1"
+    accounting = required or not missing(accounting=True)
+    if reason := missing(accounting):
+        if required:
             raise AssertionError(reason)
         pytest.skip(reason)
     with tempfile.TemporaryDirectory(prefix="slurm-") as folder:
@@ -151,59 +175,38 @@ def cluster() -> Iterator[Cluster]:
             made.stop()
 
 
-def prepare(folder: Path, cluster: Cluster, **changes: Any) -> SlurmCheckout:
-    """A checkout with `snakemake` first in its PATH."""
-    checkout = copy_checkout(folder)
-    (folder / "bin").mkdir()
-    script = folder / "bin/snakemake"
-    polling = REPOSITORY / "tests/slurm/snakemake_polling.py"
-    script.write_text(f'#!/bin/sh\nexec {sys.executable} {polling} "$@"\n')
-    script.chmod(0o755)
-    return SlurmCheckout(checkout.folder, cluster, changes)
-
-
 @pytest.fixture(scope="session")
 def undisturbed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> SlurmCheckout:
     """A checkout in which the whole workflow has run on the cluster."""
-    checkout = prepare(tmp_path_factory.mktemp("undisturbed"), cluster)
+    folder = copy_checkout(tmp_path_factory.mktemp("undisturbed")).folder
+    shutil.copytree(REPOSITORY / "profiles", folder / "profiles")
+    script = folder / "bin/snakemake"
+    script.parent.mkdir()
+    polling = REPOSITORY / "tests/slurm/snakemake_polling.py"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} {polling} "$@"\n')
+    script.chmod(0o755)
+    checkout = SlurmCheckout(folder, cluster)
     checkout.configure({})
-    checkout.finish(checkout.start("all"))
-    return checkout
-
-
-# One method, and a last training long enough to be disturbed.
-LONG = {
-    "methods": ["cam"],
-    "train_segmentation": {"training": {**TINY["train_cam"]["training"], "epochs": 30}},
-}
-
-
-def copy(original: SlurmCheckout, folder: Path) -> SlurmCheckout:
-    """A copy of a checkout, with LONG training."""
-    shutil.copytree(original.folder, folder, symlinks=True)
-    (folder / "output.txt").unlink()
-    checkout = SlurmCheckout(folder, original.cluster, LONG)
-    checkout.configure({})
-    return checkout
-
-
-@pytest.fixture(scope="session")
-def long_run(undisturbed: SlurmCheckout, tmp_path_factory: pytest.TempPathFactory) -> SlurmCheckout:
-    """A run with a longer last training: what disturbed ones are compared with."""
-    checkout = copy(undisturbed, tmp_path_factory.mktemp("long") / "checkout")
-    checkout.finish(checkout.start(SUMMARY))
+    try:
+        checkout.finish(checkout.start("all"))
+    finally:
+        checkout.kill()
     return checkout
 
 
 @pytest.fixture
-def disturbed(long_run: SlurmCheckout, tmp_path: Path) -> Iterator[SlurmCheckout]:
-    """A copy of it from before its last training."""
-    checkout = copy(long_run, tmp_path / "checkout")
-    shutil.rmtree(checkout.folder / "results/tiny/0/cam/auto/segmentation")
-    shutil.rmtree(checkout.folder / "results/tiny/0/cam/auto/evaluation/segmentation")
-    (checkout.folder / "results/tiny/summary.json").unlink()
-    shutil.rmtree(checkout.folder / "results/tiny/logs/train_segmentation")
+def disturbed(undisturbed: SlurmCheckout, tmp_path: Path) -> Iterator[SlurmCheckout]:
+    """A copy of it from before the training of CAM's segmentation network."""
+    folder = tmp_path / "checkout"
+    shutil.copytree(undisturbed.folder, folder, symlinks=True)
+    (folder / "output.txt").unlink()
+    shutil.rmtree(folder / "results/tiny/0/cam/t0.50/segmentation")
+    shutil.rmtree(folder / "results/tiny/0/cam/t0.50/evaluation/segmentation")
+    (folder / SUMMARY).unlink()
+    shutil.rmtree(folder / "results/tiny/logs" / DISTURBED)
+    checkout = SlurmCheckout(folder, undisturbed.cluster)
     yield checkout
+    checkout.kill()
     numbers = checkout.cluster.jobs()
     if numbers:
         checkout.cluster.run("scancel", *numbers, check=False)

@@ -4,16 +4,10 @@ import re
 
 import pytest
 
+from tests.slurm.conftest import ON_GPU
+
 pytestmark = pytest.mark.slurm
 
-ON_GPU = (
-    "train_cam",
-    "infer_cam",
-    "train_amn",
-    "infer_amn",
-    "train_segmentation",
-    "evaluate_segmentation",
-)
 ON_CPU = (
     "choose_thresholds",
     "refine_seeds",

@@ -39,7 +39,7 @@ def test_the_screen_shows_rule_tail_and_how_to_go_on(tmp_path):
     log = tmp_path / "snakemake.log"
     log.write_text(LOG.format(folder=tmp_path))
     (tmp_path / "refine_seeds.log").write_text("".join(f"line {number}\n" for number in range(100)))
-    screen = explain_failure(str(log), ["--profile", "slurm", "all"])
+    screen = explain_failure([str(log)], ["--profile", "slurm", "all"])
     assert f"refine_seeds failed. The end of {tmp_path}/refine_seeds.log:" in screen
     assert "line 99" in screen and "line 50" not in screen
     assert "no log was written" in screen
@@ -53,12 +53,13 @@ def test_a_rule_without_a_log_is_named_too(tmp_path):
     log.write_text("Error in rule make_a:\n    jobid: 1\n" + LOG.format(folder=tmp_path))
     rules = [failure.rule for failure in read_failures(log.read_text())]
     assert rules == ["make_a", "train_cam", "refine_seeds"]
-    assert f"make_a failed: see {log}" in explain_failure(str(log), ["all"])
+    assert f"make_a failed: see {log}" in explain_failure([str(log)], ["all"])
 
 
 def test_without_a_log_it_still_says_how_to_go_on(tmp_path):
-    screen = explain_failure(str(tmp_path / "missing"), ["all"])
+    screen = explain_failure([str(tmp_path / "missing")], ["all"])
     assert "snakemake all --rerun-incomplete" in screen
+    assert explain_failure([], ["all"]) == screen
 
 
 def test_the_command_is_quoted_and_not_repeated():

@@ -60,17 +60,22 @@ def resume_command(arguments: Sequence[str]) -> str:
     return shlex.join(["snakemake", *kept, RESUME])
 
 
-def explain_failure(log: str, arguments: Sequence[str]) -> str:
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def explain_failure(logs: Sequence[str], arguments: Sequence[str]) -> str:
     """A screen of text about a failed run.
 
     Args:
-        log: Path of Snakemake's log.
+        logs: Paths of Snakemake's own logs: one as a rule, none where it keeps no log.
         arguments: Snakemake's arguments.
     """
-    try:
-        text = Path(log).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
+    text = "\n".join(_read(Path(log)) for log in logs)
+    log = " ".join(logs) or "the messages above"
     failures = read_failures(text)
     screen = [""]
     for failure in failures[-MOST_FAILURES:]:
