@@ -26,13 +26,15 @@ def summary_table(summary: dict[str, Any]) -> str:
     )
     parts = [element("h1", "Every figure"), element("p", note, "soft")]
     for (section, split, threshold), figures in found.items():
-        masks = "" if not threshold else f", masks {made_at(threshold)}"
-        parts.append(element("h2", f"{SECTIONS.get(section, section)} on {split}{masks}"))
+        masks = f"masks {made_at(threshold)}" if section == "segmentation" else made_at(threshold)
+        title = f"{SECTIONS.get(section, section)} on {split}" + (f", {masks}" if threshold else "")
+        parts.append(element("h2", title))
         shown = [m for m in methods if any(m in by_method for by_method in figures.values())]
         parts.append(
             table(
                 ["", *map(method_name, shown)],
                 (_cells(section, row, by_method, shown) for row, by_method in figures.items()),
+                "figures",
             )
         )
     return page(f"{summary['run']}: every figure", *parts)

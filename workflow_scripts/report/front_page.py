@@ -168,7 +168,7 @@ def _plots(figures: Sequence[Path]) -> Iterator[str]:
             picture = data_uri("image/svg+xml", by_name[item.file].read_bytes())
             caption = " ".join(item.caption.read_text(encoding="utf-8").split())
             yield (
-                f'<figure><img src="{picture}" alt="{item.title}"/>'
-                f"<figcaption>{element('b', item.title + '.')} {element('span', caption)}"
+                f'<figure><div class="scroll" tabindex="0"><img src="{picture}" alt="{item.title}"/>'
+                f"</div><figcaption>{element('b', item.title + '.')} {element('span', caption)}"
                 "</figcaption></figure>"
             )

@@ -41,7 +41,9 @@ class Verdict:
             return self.note
         held, number = sum(finding.holds for finding in self.findings), len(self.findings)
         which = "All" if held == number else f"{held} of the" if held else "None of the"
-        said = "; ".join(finding.sentence for finding in self.findings)
+        said = "; ".join(finding.sentence for finding in self.findings).replace(
+            " %", "\N{NO-BREAK SPACE}%"
+        )
         return f"{which} {number} comparisons that the claim makes hold in this run. {said}. {self.note}"
 
 
