@@ -19,7 +19,12 @@ from workflow_scripts.report.catalogue import (
     PAGES,
     planned_figures,
 )
-from workflow_scripts.report.comparison import text_table
+from workflow_scripts.report.comparison import (
+    figure_columns,
+    figure_groups,
+    read_run,
+    text_table,
+)
 from workflow_scripts.report.names import compared_pair, method_name
 from workflow_scripts.report.palette import colours_of
 from workflow_scripts.report.run_data import RunData
@@ -333,9 +338,10 @@ def test_compare_prints_figures_and_differing_settings(
     page = tmp_path / "comparison.html"
     assert compare.main([str(run.path), str(maskless.path), "--output", str(page)]) == 0
     out = capsys.readouterr().out
-    assert "AMN: segmentation miou, val" in out
+    assert "Segmentation network on val, masks at 0.50" in out
+    assert out.count("AMN: mIoU at the best threshold, %") == 2  # train and val
     assert ["seed", "3", "9"] in [line.split() for line in out.splitlines()]
-    assert "thresholds" not in out
+    assert not any(line.startswith("thresholds") for line in out.splitlines())
     text = page.read_text()
     assert "<svg" in text
     assert "demo (2)" in Outline(text).text
@@ -347,6 +353,16 @@ def test_compare_names_a_folder_that_is_no_run(
     assert compare.main([str(run.path), str(tmp_path)]) == 2
     assert "summary.json" in capsys.readouterr().err
     assert compare.main([str(run.path)]) == 2
+
+
+def test_two_runs_get_a_difference(run: FinishedRun) -> None:
+    one, other = (read_run(run.path, "config.yaml") for _ in range(2))
+    figure = other.summary["methods"]["amn"]["activations"]["val"]["best_miou"]
+    figure["mean"] += 2.5
+    rows = {row[0]: row for row in figure_groups([one, other])["Activations on val"]}
+    assert rows["AMN: mIoU at the best threshold, %"][-1] == "+2.5"
+    assert figure_columns([one, other]) == ["Figure", "demo (1)", "demo (2)", "Difference"]
+    assert figure_columns([one] * 3)[-1] == "demo (3)"
 
 
 def test_text_table_is_aligned() -> None:

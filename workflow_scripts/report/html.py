@@ -18,10 +18,10 @@ font-weight:600;margin-bottom:.8rem}.yes{color:var(--good)}.no{color:var(--bad)}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.92rem;min-width:100%}
 th,td{padding:.42rem .8rem .42rem 0;border-bottom:1px solid var(--line);text-align:right;
 font-variant-numeric:tabular-nums;white-space:nowrap}
-th{color:var(--soft);font-weight:600;vertical-align:bottom}
+th{color:var(--soft);font-weight:600;vertical-align:bottom;white-space:normal;min-width:4.2rem}
 th:first-child,td:first-child,.words td,.words th{text-align:left}
 td:first-child{white-space:normal;min-width:11rem}.figures td:first-child{width:24rem}
-.words td:first-child{width:14rem;color:var(--soft)}
+.words td:first-child{width:19rem;color:var(--soft)}
 .words td{white-space:normal;overflow-wrap:anywhere}
 small.trials{display:block;color:var(--soft);font-size:.78rem}
 pre{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:1rem;

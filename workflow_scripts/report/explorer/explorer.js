@@ -56,7 +56,10 @@ function build() {
   }));
   const key = [["block", "within 5 % of the best"], ["line dotted", "after CRF"]]
     .map(([shape, text]) => node("li", {}, node("span", { class: `swatch ${shape}` }), text));
-  byId("chart-legend").append(node("li", {}, dot("var(--soft)", "ring"), "best, which needs ground truth"), ...key);
+  const marks = [["ring", "best, which needs ground truth", true], ["diamond", "chosen without", data.used.some(({ method }) => method)],
+    ["dashes", "used by this run", data.used.some(({ method }) => !method)]];
+  const shown = marks.filter(([, , there]) => there).map(([shape, text]) => node("li", {}, dot("var(--soft)", shape), text));
+  byId("chart-legend").append(...shown, ...key);
   if (measured.some(({ curve }) => curve.spread.some((s) => s > 0))) byId("chart-legend").append("band: standard deviation over trials");
 }
 
