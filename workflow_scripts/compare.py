@@ -14,7 +14,8 @@ from workflow_scripts.console.stage import USER_ERROR
 from workflow_scripts.errors import InputError
 from workflow_scripts.report.comparison import (
     comparison_page,
-    figure_rows,
+    figure_columns,
+    figure_groups,
     read_run,
     setting_rows,
     text_table,
@@ -52,7 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"compare: error: {error}", file=sys.stderr)
         return USER_ERROR
     names = unique_names(runs)
-    print(text_table(["Figure", *names], figure_rows(runs)))
+    rows = []
+    for title, figures in figure_groups(runs).items():
+        rows += [[title], *([f"  {name}", *values] for name, *values in figures)]
+    print(text_table(figure_columns(runs), rows))
     settings = setting_rows(runs)
     print("\n" + text_table(["Setting", *names], settings) if settings else "\nSame configuration.")
     if given.output is not None:

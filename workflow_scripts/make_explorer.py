@@ -91,6 +91,7 @@ def work(files: Files, settings: ExplorerSettings) -> None:
         "thresholds": [round(float(threshold), 6) for threshold in thresholds],
         "used": _used(folder, files, methods),
         "truth": bool(sweeps),
+        "count": len(records),
         "methods": _methods(files, methods, positions, bool(sweeps)),
     }
     choose, rule = _chooser(list(records), methods, sweeps)

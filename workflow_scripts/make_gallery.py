@@ -24,6 +24,7 @@ from workflow_scripts.report.class_colours import safe_colours
 from workflow_scripts.report.gallery_data import MethodFiles, image_entry
 from workflow_scripts.report.image_choice import evenly_spaced, gains, image_iou, ranked
 from workflow_scripts.report.names import compared_pair, method_name
+from workflow_scripts.report.pictures import HEAT_STOPS
 from workflow_scripts.settings.report import GallerySettings
 from workflow_scripts.storage.atomic import atomic_path
 
@@ -49,11 +50,13 @@ def work(files: Files, settings: GallerySettings) -> None:
     if not splits:
         raise InputError(f"no shard belongs to the splits {', '.join(files.splits)}; give some")
     colours = safe_colours(len(index.classes))
-    images = []
+    images: list[dict[str, Any]] = []
+    total = 0
     for split in splits:
         records = {record.id: record for record in index.of_split(split)}
         figures = _figures(folder, files, split)
         order = [i for i in ranked(figures["gain"]) if i in records] or list(records)
+        total += len(order)
         chosen = evenly_spaced(order, max(1, settings.gallery_images // len(splits)))
         methods = [MethodFiles(folder, files.trial, m, files.source, split) for m in files.methods]
         for image_id in progress(chosen, description=f"make_gallery {split}"):
@@ -71,6 +74,8 @@ def work(files: Files, settings: GallerySettings) -> None:
         "splits": splits,
         "page": settings.gallery_page,
         "pair": [method_name(method) for method in pair] if pair else [],
+        "total": total,
+        "heat": HEAT_STOPS,
         "images": images,
     }
     with atomic_path(files.output) as temporary:

@@ -12,6 +12,7 @@ from workflow_scripts.datasets.index import read_index
 from workflow_scripts.evaluation.threshold_sweep import ThresholdSweep, even_thresholds
 from workflow_scripts.evaluation.truth import read_truth
 from workflow_scripts.storage.activations import ActivationReader
+from workflow_scripts.storage.thresholds import ChosenThresholds
 
 pytestmark = pytest.mark.browser
 
@@ -90,6 +91,64 @@ def test_masks_are_those_of_the_sweep(
             assert [counts.get(str(label), 0) for label in range(3)] == expected.tolist()
             iou = sweep_of(run, method, image, read_truth(record)).images().iou[0, position]
             assert float(browser.run(f"return {card}.iou")) == pytest.approx(100 * iou, abs=1e-3)
+
+
+def test_curves_of_an_image_are_those_of_the_sweep(
+    browser: Browser, page: str, run: FinishedRun
+) -> None:
+    browser.run("location.hash = '#image=val2&t=0.5'")
+    ready(browser, "val2")
+    [record] = [r for r in read_index(run.index).records if r.id == "val2"]
+    for i, method in enumerate(("cam", "amn")):
+        curve = browser.run("return state.views.methods[arguments[0]].iou", i)
+        expected = sweep_of(run, method, "val2", read_truth(record)).images().iou[0]
+        assert curve == pytest.approx((100 * expected).tolist(), abs=1e-3)
+
+
+def test_opens_with_an_image_from_the_middle_of_the_ranking(browser: Browser, page: str) -> None:
+    assert browser.run("return data.images[state.image].group") == "median"
+
+
+def test_buttons_go_to_the_best_and_the_used_thresholds(browser: Browser, page: str) -> None:
+    texts = browser.run(
+        "return [...document.querySelectorAll('#jumps button')].map(b => b.innerText)"
+    )
+    assert [text.rsplit(" ", 1)[0] for text in texts] == ["CAM best", "AMN best", "used", "used"]
+    for number, text in enumerate(texts):
+        browser.run("document.querySelectorAll('#jumps button')[arguments[0]].click()", number)
+        assert shown(browser)[1] == pytest.approx(float(text.rsplit(" ", 1)[1]), abs=0.0051)
+
+
+def test_figures_follow_the_slider(browser: Browser, page: str) -> None:
+    set_slider(browser, 20)
+    row = browser.run("return document.querySelectorAll('#figures tr')[2].innerText").split()
+    mean = browser.run("return data.methods[1].curve.mean[20]")
+    assert row[:2] == ["AMN", f"{mean:.1f}"]
+
+
+def test_palette_and_theme_change_colours(browser: Browser, page: str) -> None:
+    swatch = "return document.querySelector('#legend .swatch').style.backgroundColor"
+    background = "return getComputedStyle(document.body).backgroundColor"
+    safe, paper = browser.run(swatch), browser.run(background)
+    browser.run("document.getElementById('safe').click(); document.getElementById('theme').click()")
+    assert browser.run(swatch) != safe
+    assert browser.run(background) != paper
+
+
+def test_thresholds_chosen_by_rule_are_marked(browser: Browser, serve: Any, tmp_path: Path) -> None:
+    run = build_run(tmp_path)
+    for method, threshold in (("cam", 0.23), ("amn", 0.41)):
+        chosen = ChosenThresholds.around(threshold, "otsu", 0.1, {})
+        chosen.write(run.path / "0" / method / "auto" / "thresholds.json")
+    page = run.path / "explorer.html"
+    flags = [*run.flags("run", "index", "curves", "methods", "shards"), "--sources", "auto"]
+    assert make_explorer.main([*flags, "--output", str(page)]) == 0
+    browser.open(f"{serve(run.path)}/explorer.html")
+    ready(browser)
+    diamonds = "return [...document.querySelectorAll('#chart path title')].map(t => t.textContent)"
+    assert browser.run(diamonds) == ["CAM auto 0.23", "AMN auto 0.41"]
+    rings = "return [...document.querySelectorAll('#chart .ring title')].map(t => t.textContent)"
+    assert [text.split(":")[0] for text in browser.run(rings)] == ["CAM", "AMN"]
 
 
 def test_keys_move_threshold_and_image(browser: Browser, page: str) -> None:

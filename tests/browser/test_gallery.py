@@ -70,3 +70,33 @@ def test_order_split_and_class(browser: Browser, page: str) -> None:
         "return data.images.filter(i => i.split === 'val').sort((a, b) => b.gain - a.gain)[0].id"
     )
     assert gains[0] != gains[1]
+
+
+def test_pictures_of_a_kind_stand_below_one_another(browser: Browser, page: str) -> None:
+    lefts = browser.run(
+        "return [...document.querySelectorAll('[data-kind=prediction]')]"
+        ".map(f => f.getBoundingClientRect().left)"
+    )
+    assert lefts
+    assert len(set(lefts)) == 1
+
+
+def test_arrow_keys_turn_pages(browser: Browser, page: str) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    first = shown(browser)
+    browser.press(Keys.ARROW_RIGHT)
+    assert shown(browser) != first
+    browser.press(Keys.ARROW_LEFT)
+    assert shown(browser) == first
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_fits_the_width(browser: Browser, page: str, width: int) -> None:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        browser.open(page)
+        assert browser.run("return document.documentElement.scrollWidth") <= width
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

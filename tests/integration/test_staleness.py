@@ -83,6 +83,36 @@ def test_an_edit_of_a_rule_chooses_anew(tiny_run, edited):
     assert not {"train_cam", "infer_cam"} & planned
 
 
+@pytest.mark.parametrize(
+    "asset, maker",
+    [
+        ("explorer/explorer.css", "make_explorer"),
+        ("explorer/masks.js", "make_explorer"),
+        ("gallery/gallery.html", "make_gallery"),
+        ("captions/sweep_curves.rst", "make_pages"),
+    ],
+)
+def test_an_edit_of_a_page_makes_that_page_and_the_report(tiny_run, edited, asset, maker):
+    edited(f"workflow_scripts/report/{asset}", lambda text: text + "\n")
+    assert tiny_run.planned() == {maker, "render_report"}
+
+
+def test_the_report_follows_what_it_shows(tiny_run):
+    """Files that only the report reads, touched and changed, make what shows them anew."""
+    run = tiny_run.folder / "results/tiny/0"
+    for file, makers in (
+        ("cam/training.csv", {"plot_figures", "make_pages", "render_report"}),
+        ("amn/seeds/val-00.zip", {"make_gallery", "render_report"}),
+    ):
+        kept = (run / file).read_bytes()
+        try:
+            (run / file).write_bytes(kept + b"\n")
+            assert makers <= tiny_run.planned()
+        finally:
+            (run / file).write_bytes(kept)
+            tiny_run.snakemake("all", "--touch")
+
+
 def test_order_and_spelling_rerun_nothing(tiny_run, edited):
     turned = dict(reversed([*copy.deepcopy(TINY).items()]))
     turned["train_cam"]["training"]["epochs"] = 2.0

@@ -9,6 +9,7 @@ import pytest
 from tests.report_run import CLASSES, SHARDS, TRIALS, FinishedRun, build_run
 from workflow_scripts import compare, make_gallery, make_pages, plot_figures
 from workflow_scripts.evaluation.run_results import RunFolder
+from workflow_scripts.evaluation.threshold_sweep import ThresholdSweep, even_thresholds
 from workflow_scripts.report.catalogue import (
     EXPLORER,
     EXPLORER_ASSETS,
@@ -18,11 +19,22 @@ from workflow_scripts.report.catalogue import (
     PAGES,
     planned_figures,
 )
-from workflow_scripts.report.comparison import text_table
+from workflow_scripts.report.comparison import (
+    figure_columns,
+    figure_groups,
+    read_run,
+    text_table,
+)
 from workflow_scripts.report.names import compared_pair, method_name
 from workflow_scripts.report.palette import colours_of
 from workflow_scripts.report.run_data import RunData
-from workflow_scripts.report.threshold_figures import network_points, sweep_curves
+from workflow_scripts.report.run_tables import Curve
+from workflow_scripts.report.threshold_figures import (
+    _bins,
+    best_thresholds,
+    network_points,
+    sweep_curves,
+)
 from workflow_scripts.report.verdict import Verdict, verdict
 from workflow_scripts.storage.thresholds import ChosenThresholds
 
@@ -42,9 +54,11 @@ def draw(run: FinishedRun, output: Path, *extra: str) -> int:
     return plot_figures.main([*run.flags(*names), "--output", str(output), *extra])
 
 
-def pages(run: FinishedRun, folder: Path) -> dict[str, str]:
+def pages(run: FinishedRun, folder: Path, *figures: Path) -> dict[str, str]:
     flags = [*run.flags("summary", "differences", "trials"), "--seeds", "3", "4"]
     flags += ["--configuration", str(run.path / "config.yaml")]
+    if figures:
+        flags += ["--figures", *map(str, figures)]
     for item in PAGES:
         flags += [f"--{Path(item.file).stem.replace('_', '-')}", str(folder / item.file)]
     assert make_pages.main(flags) == 0
@@ -145,17 +159,52 @@ def test_pages_are_whole_and_load_nothing(run: FinishedRun, tmp_path: Path) -> N
     assert "seed of trial 1 4" in provenance
 
 
+def test_front_page_shows_each_plot_with_its_caption(run: FinishedRun, tmp_path: Path) -> None:
+    assert draw(run, tmp_path / "figures") == 0
+    figures = sorted((tmp_path / "figures").iterdir())
+    text = pages(run, tmp_path, *figures)["front_page.html"]
+    assert text.count('<img src="data:image/svg+xml;base64,') == len(figures) == len(FIGURES)
+    page = Outline(text)
+    assert all(address.startswith("data:") for address in page.addresses)
+    for item in FIGURES:
+        assert f"{item.title}." in page.text
+        assert " ".join(item.caption.read_text().split())[:60] in page.text
+    order = [page.text.index(f"{item.title}.") for item in FIGURES]
+    assert order == sorted(order)
+
+
+def test_front_page_gives_the_interval_of_all_trials(run: FinishedRun, tmp_path: Path) -> None:
+    text = Outline(pages(run, tmp_path)["front_page.html"]).text
+    assert "95 % interval" in text
+    assert "network on val, at 0.50 AMN − CAM" in text
+    assert f"2 of {len(TRIALS)}" in text
+
+
+def test_networks_are_compared_at_every_threshold(run: FinishedRun, tmp_path: Path) -> None:
+    text = Outline(pages(run, tmp_path)["front_page.html"]).text
+    for key in ("0.50", "0.30"):
+        assert f"mIoU of the segmentation network on val, pseudo-masks at {key}, %" in text
+
+
+def test_table_shows_methods_side_by_side(run: FinishedRun, tmp_path: Path) -> None:
+    text = Outline(pages(run, tmp_path)["summary_table.html"]).text
+    assert text.count("Pseudo-masks on train, at 0.50") == 1
+    assert text.count("mIoU at the best threshold, %") == 2  # train and val
+    assert "image miou" not in text
+    assert " · " in text
+
+
 def test_front_page_says_supported_when_it_is(run: FinishedRun, tmp_path: Path) -> None:
     text = Outline(pages(run, tmp_path)["front_page.html"]).text
-    assert " supported All 5 comparisons " in text
+    assert " supported All 6 comparisons " in text
     assert "✗" not in text
 
 
 def test_front_page_says_not_supported_when_methods_are_swapped(tmp_path: Path) -> None:
     swapped = build_run(tmp_path / "run", swapped=True)
     text = Outline(pages(swapped, tmp_path)["front_page.html"]).text
-    assert " not supported None of the 5 comparisons " in text
-    assert "worse, against the claim" in text
+    assert " not supported None of the 6 comparisons " in text
+    assert ", against the claim" in text
     assert "✓" not in text
 
 
@@ -198,12 +247,40 @@ def test_differences_within_the_spread_do_not_count() -> None:
 def test_differences_within_chance_do_not_count() -> None:
     within = judge([40, 42], [50, 52], low=-1)
     assert within.answer == "partly supported"
-    assert "within chance" in within.findings[1].text
+    assert "within chance" in within.findings[1].relation
 
 
 def test_a_single_trial_is_said_to_be_one() -> None:
     assert "single trial" in judge([40], [50]).paragraph
     assert "means of 2 trials" in judge([40, 41], [50, 51]).paragraph
+
+
+def test_an_image_whose_threshold_does_not_matter_has_no_best_one() -> None:
+    sweep = ThresholdSweep(1, even_thresholds(0.1))
+    truth = np.zeros((8, 8), np.uint8)
+    sweep.update("empty", np.zeros((0, 2, 2), np.float32), (), truth)
+    truth[:, :4] = 1
+    activation = np.array([[[0.8, 0.2], [0.8, 0.2]]], np.float32)
+    sweep.update("object", activation, (1,), truth)
+    [best] = best_thresholds(sweep)
+    assert 0.2 < best < 0.8
+
+
+def test_histogram_bins_are_borders_of_the_sweep() -> None:
+    thresholds = even_thresholds(0.01)
+    edges, first = _bins(thresholds)
+    assert set(edges[1:-1]) <= set(thresholds.tolist())
+    counts = np.arange(len(thresholds) + 1)
+    assert np.add.reduceat(counts, first).sum() == counts.sum()
+    # A bin's first count is the one just above its lower edge.
+    assert (first[1:] == np.searchsorted(thresholds, edges[1:-1]) + 1).all()
+    assert np.diff(edges) == pytest.approx(0.04, abs=0.021)
+
+
+def test_plateau_ranges_cover_the_plateau() -> None:
+    thresholds = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+    curve = Curve(thresholds, np.array([[10.0, 99.0, 10.0, 100.0, 100.0]]))
+    assert np.array(curve.plateau_ranges) == pytest.approx(np.array([[0.15, 0.25], [0.35, 0.55]]))
 
 
 def test_names_and_colours() -> None:
@@ -261,9 +338,10 @@ def test_compare_prints_figures_and_differing_settings(
     page = tmp_path / "comparison.html"
     assert compare.main([str(run.path), str(maskless.path), "--output", str(page)]) == 0
     out = capsys.readouterr().out
-    assert "AMN: segmentation miou, val" in out
+    assert "Segmentation network on val, masks at 0.50" in out
+    assert out.count("AMN: mIoU at the best threshold, %") == 2  # train and val
     assert ["seed", "3", "9"] in [line.split() for line in out.splitlines()]
-    assert "thresholds" not in out
+    assert not any(line.startswith("thresholds") for line in out.splitlines())
     text = page.read_text()
     assert "<svg" in text
     assert "demo (2)" in Outline(text).text
@@ -275,6 +353,16 @@ def test_compare_names_a_folder_that_is_no_run(
     assert compare.main([str(run.path), str(tmp_path)]) == 2
     assert "summary.json" in capsys.readouterr().err
     assert compare.main([str(run.path)]) == 2
+
+
+def test_two_runs_get_a_difference(run: FinishedRun) -> None:
+    one, other = (read_run(run.path, "config.yaml") for _ in range(2))
+    figure = other.summary["methods"]["amn"]["activations"]["val"]["best_miou"]
+    figure["mean"] += 2.5
+    rows = {row[0]: row for row in figure_groups([one, other])["Activations on val"]}
+    assert rows["AMN: mIoU at the best threshold, %"][-1] == "+2.5"
+    assert figure_columns([one, other]) == ["Figure", "demo (1)", "demo (2)", "Difference"]
+    assert figure_columns([one] * 3)[-1] == "demo (3)"
 
 
 def test_text_table_is_aligned() -> None:

@@ -155,3 +155,31 @@ def test_container_installs_the_requirements_and_nothing_else():
     installs = [line for line in recipe.splitlines() if "pip install" in line]
     assert installs == ["RUN pip install --no-cache-dir -r /tmp/requirements.txt"]
     assert "==" not in recipe
+
+
+def test_the_report_reads_one_trial_and_the_first_source():
+    made = plan(trials=2, thresholds=[0.5, "auto"], methods=["cam", "amn", "full"], shards=2)
+    files = made.report_files
+    shards = [f"{split}-0{number}" for split in ("train", "val") for number in (0, 1)]
+    seeds = [f"results/demo/0/{m}/seeds/{shard}.zip" for m in ("cam", "amn") for shard in shards]
+    assert files.seeds == seeds
+    assert files.pseudo_masks == [
+        file.replace("/seeds/", "/t0.50/pseudo_masks/") for file in files.seeds
+    ]
+    assert sorted(files.predictions) == sorted(
+        f"results/demo/0/{place}/segmentation/predictions/val-0{number}.zip"
+        for place in ("cam/t0.50", "amn/t0.50", "full/truth")
+        for number in (0, 1)
+    )
+    assert files.chosen_thresholds == [
+        f"results/demo/{trial}/{m}/auto/thresholds.json" for trial in (0, 1) for m in ("cam", "amn")
+    ]
+    # CAM, AMN, and a network for each of two sources and two methods, and on true masks; twice.
+    assert len(files.histories) == len(set(files.histories)) == 2 * (2 + 4 + 1)
+
+
+def test_without_masks_the_report_reads_no_sweeps_and_the_training_masks():
+    files = plan(masks=False).report_files
+    assert files.sweeps == []
+    assert all("/train-" in file for file in files.pseudo_masks)
+    assert any("/val-" in file for file in files.activations)

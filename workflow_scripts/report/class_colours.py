@@ -5,7 +5,8 @@ import colorsys
 from workflow_scripts.report.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW
 from workflow_scripts.storage.masks import voc_palette
 
-_SAFE = (VERMILION, SKY, YELLOW, GREEN, PURPLE, BLUE, ORANGE)
+# The colours of CAM and AMN come last, so that few classes do not look like methods.
+_SAFE = (SKY, YELLOW, GREEN, PURPLE, ORANGE, BLUE, VERMILION)
 
 
 def voc_colours(classes: int) -> list[str]:

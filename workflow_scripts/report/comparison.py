@@ -12,9 +12,10 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from workflow_scripts.errors import InputError
-from workflow_scripts.evaluation.summary import flatten
+from workflow_scripts.report.figure_table import distinct_rows, place_title
 from workflow_scripts.report.html import element, page, table
-from workflow_scripts.report.names import method_name
+from workflow_scripts.report.names import figure_name, method_name
+from workflow_scripts.report.numbers import signed
 from workflow_scripts.report.palette import colours_of
 from workflow_scripts.report.run_tables import (
     Curve,
@@ -35,8 +36,10 @@ class ComparedRun:
 
     name: str
     summary: dict[str, Any]
+    split: str | None
+    """The split that the summary is about; None without ground truth."""
     curves: dict[str, Curve]
-    """mIoU over thresholds by method, of the split that the summary is about."""
+    """mIoU over thresholds by method, of that split."""
     settings: dict[str, Any]
     """The resolved configuration, nested keys joined by dots."""
 
@@ -56,7 +59,7 @@ def read_run(folder: Path, configuration: str) -> ComparedRun:
             settings = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise InputError(f"{path}: not a readable configuration ({error})") from error
-    return ComparedRun(folder.name, summary, curves, dict(_leaves(settings, "")))
+    return ComparedRun(folder.name, summary, split, curves, dict(_leaves(settings, "")))
 
 
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
@@ -76,33 +79,47 @@ def unique_names(runs: Sequence[ComparedRun]) -> list[str]:
     ]
 
 
-def figure_rows(runs: Sequence[ComparedRun]) -> list[list[str]]:
-    """Return one row for each figure that any run has: what it is, then its value in each run.
+def figure_groups(runs: Sequence[ComparedRun]) -> dict[str, list[list[str]]]:
+    """Return the figures that any run has, by what they are about: a row is a figure's name, then its
+    value in each run, and for two runs the difference, second minus first.
 
-    Per-class figures are left out. IoU in percent.
+    Per-class figures are left out.
     """
-    found: list[dict[tuple[str, ...], str]] = []
-    for run in runs:
-        cells = {}
-        for row in flatten(run.summary["methods"]):
+    found: dict[str, dict[str, dict[int, dict[str, Any]]]] = {}
+    for position, run in enumerate(runs):
+        for row in distinct_rows(run.summary["methods"]):
             if not row["class"]:
-                key = ("method", "section", "split", "threshold", "figure")
-                cells[tuple(row[name] for name in key)] = _value(row)
-        found.append(cells)
-    keys = list(dict.fromkeys(key for cells in found for key in cells))
-    return [[_title(key), *(cells.get(key, _ABSENT) for cells in found)] for key in keys]
+                title = place_title(row["section"], row["split"], row["threshold"])
+                words, *_ = figure_name(row["section"], row["figure"])
+                name = f"{method_name(row['method'])}: {words}"
+                found.setdefault(title, {}).setdefault(name, {})[position] = row
+    return {
+        title: [[name, *_values(by_run, len(runs))] for name, by_run in figures.items()]
+        for title, figures in found.items()
+    }
 
 
-def _title(key: tuple[str, ...]) -> str:
-    method, section, split, threshold, figure = key
-    at = f" at {threshold}" if threshold else ""
-    words = f"{section} {figure}".replace("_", " ")
-    return f"{method_name(method)}: {words}, {split}{at}"
+def figure_columns(runs: Sequence[ComparedRun]) -> list[str]:
+    """Return the heads of the columns of `figure_groups`."""
+    return ["Figure", *unique_names(runs), *(["Difference"] if len(runs) == 2 else [])]
+
+
+def _values(by_run: dict[int, dict[str, Any]], runs: int) -> list[str]:
+    cells = [_value(by_run[i]) if i in by_run else _ABSENT for i in range(runs)]
+    if runs == 2:
+        cells.append(_difference(*by_run.values()) if len(by_run) == 2 else _ABSENT)
+    return cells
 
 
 def _value(row: dict[str, Any]) -> str:
-    mean = f"{row['mean']:.2f}"
-    return mean if row["std"] == "" else f"{mean} ± {row['std']:.2f}"
+    _, factor, decimals = figure_name(row["section"], row["figure"])
+    mean = f"{factor * row['mean']:.{decimals}f}"
+    return mean if row["std"] == "" else f"{mean} ± {factor * row['std']:.{decimals}f}"
+
+
+def _difference(first: dict[str, Any], second: dict[str, Any]) -> str:
+    _, factor, decimals = figure_name(first["section"], first["figure"])
+    return signed(factor * (second["mean"] - first["mean"]), decimals)
 
 
 def setting_rows(runs: Sequence[ComparedRun]) -> list[list[str]]:
@@ -110,10 +127,14 @@ def setting_rows(runs: Sequence[ComparedRun]) -> list[list[str]]:
     keys = dict.fromkeys(key for run in runs for key in run.settings)
     rows = []
     for key in keys:
-        values = [str(run.settings[key]) if key in run.settings else _ABSENT for run in runs]
+        values = [_setting(run.settings[key]) if key in run.settings else _ABSENT for run in runs]
         if len(set(values)) > 1:
             rows.append([key, *values])
     return rows
+
+
+def _setting(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def curves_svg(runs: Sequence[ComparedRun]) -> str:
@@ -122,7 +143,8 @@ def curves_svg(runs: Sequence[ComparedRun]) -> str:
     colours = colours_of(methods)
     with rc_context(RULES):
         figure = Figure(figsize=(8.4, 4.8))
-        [axes] = panels(figure, ["mIoU at every background threshold"], 1)
+        [axes] = panels(figure, ["Activations at every background threshold"], 1)
+        splits = " and ".join(dict.fromkeys(run.split for run in runs if run.split))
         for position, (run, name) in enumerate(zip(runs, unique_names(runs), strict=True)):
             for method, curve in run.curves.items():
                 axes.plot(
@@ -137,9 +159,9 @@ def curves_svg(runs: Sequence[ComparedRun]) -> str:
                     axes.fill_between(
                         curve.thresholds, *band, color=colours[method], alpha=0.12, linewidth=0
                     )
-        axes.set(xlabel="background threshold", ylabel="mIoU, %", xlim=(0, 1))
+        axes.set(xlabel="background threshold", ylabel=f"mIoU on {splits}, %", xlim=(0, 1))
         axes.set_ylim(bottom=0)
-        figure.legend(loc="outside lower center", ncols=3)
+        figure.legend(loc="outside lower center", ncols=min(4, len(runs)))
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None})
     return stream.getvalue()[stream.getvalue().index("<svg") :]
@@ -152,26 +174,30 @@ def comparison_page(runs: Sequence[ComparedRun]) -> str:
     parts = [element("h1", f"Comparison of {', '.join(names)}")]
     if any(run.curves for run in runs):
         parts.append(f"<figure>{curves_svg(runs)}</figure>")
-    parts += [
-        element("h2", "Figures"),
-        element("p", "Mean ± standard deviation over trials; IoU in percent.", "soft"),
-        table(["Figure", *names], figure_rows(runs)),
-        element("h2", "Configuration"),
-        table(["Setting", *names], settings, "words")
-        if settings
-        else element("p", "The configurations do not differ.", "soft"),
-    ]
+        note = "Colours are methods, line styles are runs; a band is one standard deviation over trials."
+        parts.append(element("p", note, "soft"))
+    parts.append(element("h2", "Configuration"))
+    if settings:
+        parts.append(table(["Setting", *names], settings, "words"))
+    else:
+        parts.append(element("p", "The configurations do not differ.", "soft"))
+    parts.append(element("p", "Below: mean ± standard deviation over trials.", "soft"))
+    for title, rows in figure_groups(runs).items():
+        parts += [element("h2", title), table(figure_columns(runs), rows, "figures")]
     return page("Comparison", *parts)
 
 
 def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table as aligned lines of text."""
-    widths = [max(len(str(row[i])) for row in [columns, *rows]) for i in range(len(columns))]
+    """Return a table as aligned lines of text; a row of one cell is a heading."""
+    whole = [row for row in [columns, *rows] if len(row) == len(columns)]
+    widths = [max(len(str(row[i])) for row in whole) for i in range(len(columns))]
     lines = [
         "  ".join(
             [str(row[0]).ljust(widths[0])]
             + [str(cell).rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         )
+        if len(row) == len(columns)
+        else row[0]
         for row in [columns, *rows]
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

@@ -11,7 +11,6 @@ import numpy as np
 
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.index import ImageRecord
-from workflow_scripts.evaluation.threshold_curve import PLATEAU
 from workflow_scripts.evaluation.truth import read_truth
 from workflow_scripts.report.image_choice import Choice
 from workflow_scripts.report.pictures import photo_uri, planes_uri
@@ -81,14 +80,13 @@ def image_entry(
 
 def curve_entry(plain: Curve, refined: Curve | None, positions: np.ndarray) -> dict[str, Any]:
     """Return a method's curves for the chart, percent; the best threshold and plateau are exact."""
-    best = int(plain.mean.argmax())
-    inside = plain.mean >= PLATEAU * plain.mean[best]
+    threshold, miou = float(plain.thresholds[plain.best]), float(plain.mean[plain.best])
     entry: dict[str, Any] = {
         "mean": _rounded(plain.mean[positions]),
         "spread": _rounded(plain.spread[positions]),
-        "best": {"threshold": float(plain.thresholds[best]), "miou": round(plain.mean[best], 2)},
-        "plateau": inside[positions].tolist(),
-        "plateau_share": round(float(inside.mean()), 4),
+        "best": {"threshold": threshold, "miou": round(miou, 2)},
+        "plateau": [[round(end, 6) for end in ends] for ends in plain.plateau_ranges],
+        "plateau_share": round(float(plain.plateau.mean()), 4),
     }
     if refined is not None:
         entry["refined"] = {

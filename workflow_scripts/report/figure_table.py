@@ -15,7 +15,7 @@ def summary_table(summary: dict[str, Any]) -> str:
     """Return the page: a table for each part of the workflow, split and threshold."""
     methods = list(summary["methods"])
     found: dict[Place, dict[Row, dict[str, dict[str, Any]]]] = {}
-    for row in _rows(summary["methods"]):
+    for row in distinct_rows(summary["methods"]):
         place = (row["section"], row["split"], row["threshold"])
         figures = found.setdefault(place, {})
         figures.setdefault((row["figure"], row["class"]), {})[row["method"]] = row
@@ -26,19 +26,19 @@ def summary_table(summary: dict[str, Any]) -> str:
     )
     parts = [element("h1", "Every figure"), element("p", note, "soft")]
     for (section, split, threshold), figures in found.items():
-        masks = "" if not threshold else f", masks {made_at(threshold)}"
-        parts.append(element("h2", f"{SECTIONS.get(section, section)} on {split}{masks}"))
+        parts.append(element("h2", place_title(section, split, threshold)))
         shown = [m for m in methods if any(m in by_method for by_method in figures.values())]
         parts.append(
             table(
                 ["", *map(method_name, shown)],
                 (_cells(section, row, by_method, shown) for row, by_method in figures.items()),
+                "figures",
             )
         )
     return page(f"{summary['run']}: every figure", *parts)
 
 
-def _rows(methods: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def distinct_rows(methods: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Rows of the summary, each once: the first threshold stands among the others with its name."""
     for method, sections in methods.items():
         by_threshold = sections.get("by_threshold", {})
@@ -46,6 +46,13 @@ def _rows(methods: dict[str, Any]) -> Iterator[dict[str, Any]]:
             repeated = row["section"] in ("pseudo_masks", "segmentation") and not row["threshold"]
             if not (repeated and by_threshold):
                 yield row
+
+
+def place_title(section: str, split: str, threshold: str) -> str:
+    """Return what figures are about: "Pseudo-masks on val, at 0.50"."""
+    masks = f"masks {made_at(threshold)}" if section == "segmentation" else made_at(threshold)
+    title = f"{SECTIONS.get(section, section)} on {split}"
+    return f"{title}, {masks}" if threshold else title
 
 
 def _cells(

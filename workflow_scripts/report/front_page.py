@@ -8,6 +8,7 @@ from typing import Any
 from workflow_scripts.report.catalogue import FIGURES
 from workflow_scripts.report.html import Markup, element, page, table
 from workflow_scripts.report.names import compared_pair, made_at, method_name
+from workflow_scripts.report.numbers import signed
 from workflow_scripts.report.pictures import data_uri
 from workflow_scripts.report.verdict import Verdict, verdict
 
@@ -131,8 +132,8 @@ def _differences(differences: Differences) -> Iterator[str]:
             [
                 f"{_MASKS.get(section, section)} on {split}, {made_at(threshold)}",
                 f"{method_name(second)} − {method_name(first)}",
-                _signed(mean),
-                f"{_signed(low)} … {_signed(high)}",
+                signed(mean),
+                f"{signed(low)} … {signed(high)}",
                 f"{beyond} of {len(trials)}",
                 trials[0]["images"],
             ]
@@ -154,10 +155,6 @@ def _place(row: dict[str, str]) -> tuple[str, ...]:
     return row["section"], row["split"], row["threshold"], row["first"], row["second"]
 
 
-def _signed(points: float) -> str:
-    return f"{points:+.1f}".replace("-", "−")
-
-
 def _plots(figures: Sequence[Path]) -> Iterator[str]:
     """Plots with their captions, in the catalogue's order and under its headings."""
     by_name = {path.name: path for path in figures}
@@ -168,7 +165,7 @@ def _plots(figures: Sequence[Path]) -> Iterator[str]:
             picture = data_uri("image/svg+xml", by_name[item.file].read_bytes())
             caption = " ".join(item.caption.read_text(encoding="utf-8").split())
             yield (
-                f'<figure><img src="{picture}" alt="{item.title}"/>'
-                f"<figcaption>{element('b', item.title + '.')} {element('span', caption)}"
+                f'<figure><div class="scroll" tabindex="0"><img src="{picture}" alt="{item.title}"/>'
+                f"</div><figcaption>{element('b', item.title + '.')} {element('span', caption)}"
                 "</figcaption></figure>"
             )

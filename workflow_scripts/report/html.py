@@ -18,15 +18,18 @@ font-weight:600;margin-bottom:.8rem}.yes{color:var(--good)}.no{color:var(--bad)}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.92rem;min-width:100%}
 th,td{padding:.42rem .8rem .42rem 0;border-bottom:1px solid var(--line);text-align:right;
 font-variant-numeric:tabular-nums;white-space:nowrap}
-th{color:var(--soft);font-weight:600;vertical-align:bottom}
+th{color:var(--soft);font-weight:600;vertical-align:bottom;white-space:normal;min-width:4.2rem}
 th:first-child,td:first-child,.words td,.words th{text-align:left}
-td:first-child{white-space:normal;min-width:11rem}.words td:first-child{width:14rem;color:var(--soft)}
+td:first-child{white-space:normal;min-width:11rem}.figures td:first-child{width:24rem}
+.words td:first-child{width:19rem;color:var(--soft)}
 .words td{white-space:normal;overflow-wrap:anywhere}
 small.trials{display:block;color:var(--soft);font-size:.78rem}
 pre{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:1rem;
 overflow-x:auto;font-size:.85rem}ul{padding-left:1.2rem;max-width:46rem}li{margin:.3rem 0}
 figure{margin:1rem 0 2rem}figure svg,figure img{max-width:100%;height:auto;background:#fff;
 border:1px solid var(--line);border-radius:.6rem;padding:.9rem;box-sizing:border-box}
+@media(max-width:40rem){body{padding-top:1rem}th,td{padding-right:.55rem}td:first-child{min-width:7.5rem}
+.figures td:first-child,.words td:first-child{width:auto}figure .scroll img{min-width:34rem}}
 figcaption{max-width:46rem;font-size:.92rem;color:var(--soft);margin-top:.4rem}figcaption b{color:var(--ink)}
 """
 _PAGE = Template("""<!DOCTYPE html>

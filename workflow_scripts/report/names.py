@@ -33,8 +33,8 @@ def compared_pair(methods: Sequence[str]) -> tuple[str, str] | None:
 
 
 def made_at(key: str) -> str:
-    """Where pseudo-masks were thresholded, in words: "at 0.50", "at the threshold `auto` chose"."""
-    return f"at {key}" if key[:1].isdigit() else f"at the threshold that `{key}` chose"
+    """Where pseudo-masks were thresholded, in words: "at 0.50", "at the auto threshold"."""
+    return f"at {key}" if key[:1].isdigit() else f"at the {key} threshold"
 
 
 _FIGURES: dict[tuple[str, str], tuple[str, float, int]] = {

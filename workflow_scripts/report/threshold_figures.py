@@ -97,7 +97,7 @@ def _chosen_by_rule(
         style: dict[str, Any] = {"color": colours[method], "markeredgecolor": "black", "zorder": 6}
         axes.plot(threshold, miou, _MARKERS.get(source, "s"), markersize=7, **style)
         if i == len(chosen) - 1:
-            label = f"threshold that `{source}` chose"
+            label = f"{source} threshold"
             key: dict[str, Any] = {"color": GREY, "markeredgecolor": "black", "markersize": 7}
             axes.plot([], [], _MARKERS.get(source, "s"), label=label, **key)
 
@@ -157,10 +157,15 @@ def segmentation_by_threshold(run: RunData, path: Path) -> None:
     sections = run.section("by_threshold")
     need(sections, run, "segmentation networks at several thresholds")
     colours = colours_of(run.methods)
-    with canvas(path, 6.4, 4.2) as figure:
+    with canvas(path, 6.4, 4.4) as figure:
         [axes] = panels(figure, ["Segmentation networks trained on pseudo-masks"], 1)
+        names = []
         for method, by_key in sections.items():
             points = network_points(by_key)
+            names += [
+                method_name(method),
+                *(f"{method_name(method)}, {k} threshold" for k in _MARKERS),
+            ]
             fixed = sorted(point for key, point in points.items() if key not in _MARKERS)
             style: dict[str, Any] = {"color": colours[method], "capsize": 3}
             if fixed:
@@ -169,19 +174,31 @@ def segmentation_by_threshold(run: RunData, path: Path) -> None:
                 axes.errorbar(thresholds, means, errors, marker="o", label=label, **style)
             for key, (x, y, error) in points.items():
                 if key in _MARKERS:
-                    label = f"{method_name(method)}, {key}"
-                    axes.errorbar(x, y, error, marker=_MARKERS[key], ls="", label=label, **style)
+                    mark: dict[str, Any] = {
+                        "marker": _MARKERS[key],
+                        "markeredgecolor": "black",
+                        "ls": "",
+                    }
+                    label = f"{method_name(method)}, {key} threshold"
+                    axes.errorbar(x, y, error, label=label, zorder=5, **mark, **style)
         for method, part in run.section("segmentation").items():
             if method not in sections and "val" in part:
+                names.append(method_name(method))
                 axes.axhline(
                     part["val"]["miou"]["mean"],
                     color=colours[method],
                     linestyle=":",
                     label=method_name(method),
                 )
-        axes.set(xlabel="threshold of the pseudo-masks", ylabel="mIoU on val, %")
+        axes.set(xlabel="threshold of the pseudo-masks", ylabel="mIoU on val, %", xlim=(0, 1))
         axes.set_ylim(bottom=0)
-        figure.legend(loc="outside lower center", ncols=3)
+        axes.margins(y=0.08)
+        # Matplotlib lists lines before error bars; methods shall stay together.
+        handles, labels = axes.get_legend_handles_labels()
+        by_label = dict(zip(labels, handles, strict=True))
+        drawn = [label for label in names if label in by_label]
+        places: dict[str, Any] = {"loc": "outside lower center", "ncols": 3}
+        figure.legend([by_label[label] for label in drawn], drawn, **places)
 
 
 def network_points(by_key: dict[str, Any]) -> dict[str, tuple[float, float, float]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from workflow_scripts.report.names import compared_pair, made_at, method_name
+from workflow_scripts.report.numbers import signed
 
 Answer = Literal["supported", "partly supported", "not supported", "cannot be tested"]
 
@@ -41,7 +42,9 @@ class Verdict:
             return self.note
         held, number = sum(finding.holds for finding in self.findings), len(self.findings)
         which = "All" if held == number else f"{held} of the" if held else "None of the"
-        said = "; ".join(finding.sentence for finding in self.findings)
+        said = "; ".join(finding.sentence for finding in self.findings).replace(
+            " %", "\N{NO-BREAK SPACE}%"
+        )
         return f"{which} {number} comparisons that the claim makes hold in this run. {said}. {self.note}"
 
 
@@ -80,18 +83,18 @@ def _measures(split: str, thresholds: Sequence[str]) -> Iterator[_Measure]:
         "after CRF refinement the average over thresholds is {after} % against {before} %",
     )
     if not thresholds:
-        yield _network(("segmentation", "val", "miou"), None, "networks")
+        yield _network(("segmentation", "val", "miou"), None, True)
     for i, key in enumerate(thresholds):
-        path = ("by_threshold", key, "segmentation", "val", "miou")
-        yield _network(path, key, "those" if i else "networks")
+        yield _network(("by_threshold", key, "segmentation", "val", "miou"), key, i == 0)
 
 
-def _network(path: tuple[str, ...], key: str | None, subject: str) -> _Measure:
-    masks = f"pseudo-masks {made_at(key)}" if key else "pseudo-masks"
+def _network(path: tuple[str, ...], key: str | None, first: bool) -> _Measure:
+    at = f" {made_at(key)}" if key else ""
+    subject = f"networks trained on pseudo-masks{at} reach" if first else at.strip()
     return _Measure(
         path,
-        f"mIoU of the segmentation network on val, {masks}, %",
-        f"{subject} trained on {masks} reach {{after}} % against {{before}} %",
+        f"mIoU of the segmentation network on val, pseudo-masks{at}, %",
+        f"{subject} {{after}} % against {{before}} %",
         threshold=key,
     )
 
@@ -150,7 +153,7 @@ def _answer(findings: Sequence[Finding]) -> Answer:
 
 def _note(trials: int) -> str:
     if trials > 1:
-        return f"Figures are means of {trials} trials, with their standard deviation."
+        return f"Figures are means of {trials} trials; the table has their standard deviations."
     return (
         "This is a single trial: how much of a difference is luck of the random seed is not known."
         " Run several to know."
@@ -174,7 +177,7 @@ def _finding(
 ) -> Finding:
     difference = measure.scale * (after["mean"] - before["mean"])
     spread = measure.scale * max(before["std"] or 0.0, after["std"] or 0.0)
-    relation = f"{difference:+.1f}".replace("-", "−")
+    relation = signed(difference)
     if difference < -spread:
         relation += ", against the claim"
     elif difference <= spread:
@@ -182,9 +185,8 @@ def _finding(
     if chance:
         relation += f", {chance}"
     figures = [_mean_std(figure, measure.scale) for figure in (before, after)]
-    sentence = measure.sentence.format(
-        before=figures[0], after=figures[1], first=first, second=second
-    )
+    means = [f"{measure.scale * figure['mean']:.1f}" for figure in (before, after)]
+    sentence = measure.sentence.format(before=means[0], after=means[1], first=first, second=second)
     holds = difference > spread and chance != "within chance"
     return Finding(measure.what, figures[0], figures[1], relation, sentence, holds)
 

@@ -3,7 +3,8 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const state = { image: 0, position: 0, views: null, request: 0 };
-let moveChart = () => {};
+const move = { all: () => {}, one: () => {} };
+const measured = data.methods.filter((method) => method.curve);
 
 function node(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -26,6 +27,9 @@ const heat = Array.from({ length: 256 }, (_, value) => {
   return first.map((v, i) => v + (second[i] - v) * (at - low));
 });
 
+const signed = (gain) => `${gain < 0 ? "−" : "+"}${Math.abs(gain).toFixed(1)}`;
+const dot = (colour, shape = "") => node("span", { class: `dot ${shape}`, style: `--m:${colour}` });
+
 /* ---- what stands still ---- */
 
 function build() {
@@ -36,42 +40,90 @@ function build() {
   const cards = byId("cards");
   cards.append(card("photo", "Photo", data.truth ? ["photo", "ground truth"] : ["photo"]));
   for (const method of data.methods) cards.append(card(method.key, method.name, ["activation", "mask"], method.colour));
+  buildThumbs();
+  buildJumps();
+  byId("chart-section").hidden = !measured.length;
+  byId("stage").classList.toggle("wide", measured.length > 0 && data.methods.length <= 3);
+  if (!measured.length) return;
+  const shares = measured.map(({ name, curve }, i) => `${name} ${i ? "at" : "is within 5 % of its best mIoU at"} ${Math.round(100 * curve.plateau_share)} %`);
+  byId("finding").textContent = `On all ${data.count} images, ${shares.join(", ")} of the thresholds (coloured bars).`;
+  byId("rail").append(...measured.map(({ colour, curve }) => {
+    const bars = curve.plateau.map(([low, high]) => {
+      const [left, right] = [low, high].map(along);
+      return node("i", { style: `left:${left}%;width:${right - left}%` });
+    });
+    return node("div", { class: "bar", style: `--m:${colour}` }, ...bars);
+  }));
+  const key = [["block", "within 5 % of the best"], ["line dotted", "after CRF"]]
+    .map(([shape, text]) => node("li", {}, node("span", { class: `swatch ${shape}` }), text));
+  const marks = [["ring", "best, which needs ground truth", true], ["diamond", "chosen without", data.used.some(({ method }) => method)],
+    ["dashes", "used by this run", data.used.some(({ method }) => !method)]];
+  const shown = marks.filter(([, , there]) => there).map(([shape, text]) => node("li", {}, dot("var(--soft)", shape), text));
+  byId("chart-legend").append(...shown, ...key);
+  if (measured.some(({ curve }) => curve.spread.some((s) => s > 0))) byId("chart-legend").append("band: standard deviation over trials");
+}
+
+/* Where a threshold lies along the slider, in percent. */
+function along(threshold) {
+  const first = data.thresholds[0], last = data.thresholds[data.thresholds.length - 1];
+  return Math.max(0, Math.min(100, 100 * (threshold - first) / (last - first)));
+}
+
+function buildThumbs() {
   const groups = new Map();
   data.images.forEach((image, i) => {
     if (!groups.has(image.group)) {
-      const title = image.gain === null ? "" : `${image.group[0].toUpperCase()}${image.group.slice(1)} gain`;
+      const title = image.gain === null ? "" : `${image.group[0].toUpperCase()}${image.group.slice(1)} gain, points of IoU`;
       const thumbs = node("div", { class: "thumbs" });
       groups.set(image.group, thumbs);
       byId("strip").append(node("div", { class: "group" }, ...(title ? [node("h3", {}, title)] : []), thumbs));
     }
-    const gain = image.gain === null ? image.id : `${image.gain < 0 ? "−" : "+"}${Math.abs(image.gain).toFixed(1)}`;
+    const gain = image.gain === null ? image.id : signed(image.gain);
     const picture = node("img", { src: image.photo, alt: "" });
     const button = node("button", { type: "button", "aria-label": `Image ${image.id}${image.gain === null ? "" : `, gain ${gain} points`}` }, picture, gain);
     button.addEventListener("click", () => showImage(i));
     groups.get(image.group).append(button);
   });
-  const jumps = data.methods.filter((method) => method.curve).map((method) => {
-    const { threshold, miou } = method.curve.best;
-    const button = node("button", { type: "button" }, node("span", { class: "dot", style: `background:${method.colour}` }), `${method.name} best ${threshold.toFixed(3)}`);
-    button.title = `mIoU ${miou.toFixed(1)}: an oracle's choice, as it needs ground truth`;
+}
+
+/* Buttons that move the slider to thresholds that mean something. */
+function buildJumps() {
+  const jump = (mark, text, threshold, title) => {
+    const button = node("button", { type: "button", title }, mark, `${text} ${threshold.toFixed(3).replace(/0$/, "")}`);
     button.addEventListener("click", () => showThreshold(nearest(threshold)));
     return button;
+  };
+  const oracles = measured.map(({ name, colour, curve: { best } }) =>
+    jump(dot(colour, "ring"), `${name} best`, best.threshold, `mIoU ${best.miou.toFixed(1)}: an oracle's choice, as it needs ground truth`));
+  const chosen = data.used.map(({ name, threshold, method }) => {
+    const colour = data.methods.find(({ key }) => key === method)?.colour;
+    return colour ? jump(dot(colour, "diamond"), name, threshold, "chosen without ground truth, and used by this run")
+      : jump(dot("", "dashes"), "used", threshold, "pseudo-masks of this run are made at it");
   });
-  byId("jumps").append(...(jumps.length ? ["oracle:", ...jumps] : []));
-  byId("chart-section").hidden = !data.methods.some((method) => method.curve);
+  if (oracles.length + chosen.length) byId("jumps").append(node("span", {}, "Go to"), ...oracles, ...chosen);
 }
 
 function card(key, title, views, colour) {
-  const dot = colour ? [node("span", { class: "dot", style: `background:${colour}` })] : [];
-  const heading = node("h3", {}, node("span", {}, ...dot, title), node("b", {}));
+  const mark = colour ? [dot(colour)] : [];
+  const heading = node("h3", {}, node("span", {}, ...mark, title), node("b", {}));
   const figures = views.map((view) => node("figure", {}, node("canvas", { role: "img", "data-view": view }), node("figcaption", {}, view)));
   return node("section", { class: "card", "data-method": key, "aria-label": title }, heading, node("div", { class: "views" }, ...figures), node("ul", { class: "counts" }));
 }
 
 function drawCurves() {
-  if (byId("chart-section").hidden) return;
-  moveChart = drawChart(byId("chart"), data, (threshold) => showThreshold(nearest(threshold)));
-  moveChart(state.position);
+  if (!measured.length || !byId("chart").clientWidth) return;
+  const choose = (threshold) => showThreshold(nearest(threshold)), narrow = innerWidth < 640;
+  const { thresholds, used } = data;
+  const series = measured.map(({ key, name, colour, curve }) => ({ key, name, colour, ...curve }));
+  const label = "mIoU of all images against the background threshold";
+  move.all = drawChart(byId("chart"), { label, thresholds, used, series, choose, height: narrow ? 240 : 290 });
+  move.all(state.position);
+  const own = state.views ? state.views.methods.filter(({ iou }) => iou).map(({ method: { name, colour }, iou }) => ({ name, colour, mean: iou })) : [];
+  byId("image-chart").hidden = byId("image-chart-title").hidden = !own.length;
+  move.one = () => {};
+  if (!own.length) return;
+  move.one = drawChart(byId("image-chart"), { label: "IoU of this image against the background threshold", thresholds, series: own, choose, height: narrow ? 140 : 160 });
+  move.one(state.position);
 }
 
 /* ---- one image ---- */
@@ -88,12 +140,16 @@ async function showImage(number) {
   state.views = {
     entry, photo, truth, zoom,
     outline: truth && bordersOf(cut, entry.width, entry.height),
-    methods: data.methods.map((method, i) => ({ method, passed: planes[2 * i], winner: planes[2 * i + 1] })),
+    methods: data.methods.map((method, i) => {
+      const passed = planes[2 * i], winner = planes[2 * i + 1];
+      return { method, passed, winner, iou: truth && iouCurve(truth, winner, passed, data.thresholds.length) };
+    }),
   };
   byId("strip").querySelectorAll("button").forEach((button, i) => {
     button.setAttribute("aria-current", i === state.image);
   });
   draw();
+  drawCurves();
 }
 
 function draw() {
@@ -108,7 +164,9 @@ function draw() {
     return [found, context];
   };
   const names = entry.labels.map((label) => data.classes[label]).join(", ") || "no object";
-  byId("image-title").textContent = `${entry.id}: ${names}`;
+  const gain = entry.gain === null ? "" : `${entry.group} gain, ${signed(entry.gain)} points`;
+  byId("image-title").replaceChildren(names, node("small", {}, [entry.id, gain].filter(Boolean).join(" · ")));
+  byId("place").textContent = `${state.image + 1} of ${data.images.length}`;
   const [plain, plainContext] = canvas("photo", "photo");
   plain.setAttribute("aria-label", `Photo ${entry.id} with ${names}`);
   stroke(plainContext);
@@ -133,6 +191,7 @@ function drawMethodCard(method, passed, winner, canvas) {
   const [heated, heatContext] = canvas(method.key, "activation");
   layHeat(heatContext, passed, entry);
   strokePath(heatContext, bordersOf(mask, entry.width, entry.height), 1.1, "#ffffff");
+  heated.nextSibling.textContent = "activation; line: threshold";
   heated.setAttribute("aria-label", `Activation of ${method.name}; the line is at ${threshold.toFixed(3)}`);
   const [masked, maskContext] = canvas(method.key, "mask");
   lay(maskContext, mask, entry);
@@ -150,7 +209,7 @@ function drawCounts(place, counts, pixels) {
   const labels = [...counts.keys()].sort((a, b) => a - b);
   place.querySelector(".counts").replaceChildren(...labels.map((label) => node("li", {},
     node("span", {}, swatch(label), label === 255 ? "not counted" : data.classes[label]),
-    node("span", {}, `${counts.get(label).toLocaleString("en")} px · ${percent(counts.get(label) / pixels)}`))));
+    node("span", {}, node("span", { class: "pixels" }, `${counts.get(label).toLocaleString("en")} px · `), percent(counts.get(label) / pixels)))));
 }
 
 function describe(counts, pixels) {
@@ -167,13 +226,17 @@ function drawLegend(labels) {
   const bar = node("span", { class: "heat", style: `background:linear-gradient(90deg,${data.heat.join(",")})` });
   items.push(node("li", {}, "activation 0", bar, "1"));
   byId("legend").replaceChildren(...items);
-  const curves = data.methods.filter((method) => method.curve).map((method) => {
-    const { mean, best, plateau_share: share } = method.curve, now = mean[state.position];
-    return node("li", {}, node("span", { class: "dot", style: `background:${method.colour}` }), node("b", {}, `${method.name} ${now.toFixed(1)}`),
-      ` here, oracle ${best.miou.toFixed(1)}, plateau ${Math.round(100 * share)} %`);
-  });
-  byId("chart-legend").replaceChildren(...curves, node("li", {}, "○ best · bars: within 5 % of it · dotted: after CRF · dashed: used by this run"));
-  byId("chart-title").textContent = `mIoU of all images of ${data.split} at threshold ${data.thresholds[state.position].toFixed(3)}`;
+}
+
+/* How every method does on all images at the slider's threshold. */
+function drawFigures() {
+  byId("chart-title").textContent = `All ${data.count} images: mIoU at ${data.thresholds[state.position].toFixed(3)}, %`;
+  const head = node("tr", {}, ...["", "here", "best", "thresholds within 5 %"].map((text) => node("th", { scope: "col" }, text)));
+  byId("figures").replaceChildren(head, ...measured.map(({ name, colour, curve }) => node("tr", {},
+    node("td", {}, dot(colour), name),
+    node("td", {}, curve.mean[state.position].toFixed(1)),
+    node("td", {}, `${curve.best.miou.toFixed(1)} at ${curve.best.threshold.toFixed(3)}`),
+    node("td", {}, `${Math.round(100 * curve.plateau_share)} %`))));
 }
 
 /* ---- layers ---- */
@@ -212,8 +275,8 @@ function layHeat(context, passed, entry) {
 
 function stroke(context) {
   if (!state.views.outline || !byId("outline").checked) return;
-  strokePath(context, state.views.outline, 4.2, "rgb(0 0 0 / 65%)");
-  strokePath(context, state.views.outline, 2, "#ffffff");
+  strokePath(context, state.views.outline, 3.6, "rgb(0 0 0 / 65%)");
+  strokePath(context, state.views.outline, 1.7, "#ffffff");
 }
 
 function strokePath(context, path, thickness, colour) {
@@ -236,7 +299,9 @@ function showThreshold(position) {
   slider.setAttribute("aria-valuetext", text);
   byId("value").textContent = text;
   if (state.views) draw();
-  moveChart(state.position);
+  drawFigures();
+  move.all(state.position);
+  move.one(state.position);
   remember();
 }
 
@@ -251,12 +316,17 @@ function remember() {
   }, 150);
 }
 
+/* Nothing asked for: neither the best nor the worst image, but one from the middle. */
+function typical() {
+  return Math.max(0, data.images.findIndex(({ group }) => group === "median"));
+}
+
 function recall() {
   const wanted = new URLSearchParams(location.hash.slice(1));
   const found = data.images.findIndex((image) => image.id === wanted.get("image"));
   const threshold = parseFloat(wanted.get("t"));
   showThreshold(nearest(Number.isFinite(threshold) ? threshold : data.used.length ? data.used[0].threshold : 0.3));
-  return showImage(found < 0 ? 0 : found);
+  return showImage(found < 0 ? typical() : found);
 }
 
 function onKey(event) {
@@ -291,7 +361,7 @@ function start() {
   new ResizeObserver(() => {
     if (byId("chart").clientWidth !== width) { width = byId("chart").clientWidth; drawCurves(); }
   }).observe(byId("chart"));
-  recall().then(drawCurves);
+  recall();
 }
 
 start();

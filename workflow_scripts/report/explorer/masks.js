@@ -55,6 +55,41 @@ function imageIou(truth, mask) {
   return classes ? 100 * total / classes : null;
 }
 
+/* The same at every one of `positions` positions of the slider, by one pass over the pixels. */
+function iouCurve(truth, winner, passed, positions) {
+  const byClass = () => new Float64Array(256 * (positions + 1));
+  const masked = byClass(), hits = byClass(), inTruth = new Float64Array(256), ground = new Float64Array(positions + 1);
+  let pixels = 0;
+  for (let i = 0; i < truth.length; i++) {
+    if (truth[i] === 255) continue;
+    pixels++;
+    inTruth[truth[i]]++;
+    masked[256 * passed[i] + winner[i]]++;
+    if (truth[i] === winner[i]) hits[256 * passed[i] + winner[i]]++;
+    if (truth[i] === 0) ground[passed[i]]++;
+  }
+  if (!pixels) return null;
+  const curve = new Array(positions), objects = new Float64Array(256), right = new Float64Array(256);
+  let covered = 0, groundCovered = 0;
+  for (let position = positions - 1; position >= 0; position--) {
+    for (let label = 1; label < 255; label++) {
+      objects[label] += masked[256 * (position + 1) + label];
+      right[label] += hits[256 * (position + 1) + label];
+      covered += masked[256 * (position + 1) + label];
+    }
+    groundCovered += ground[position + 1];
+    right[0] = inTruth[0] - groundCovered;
+    objects[0] = pixels - covered;
+    let total = 0, classes = 0;
+    for (let label = 0; label < 255; label++) {
+      const union = inTruth[label] + objects[label] - right[label];
+      if (union > 0) { total += right[label] / union; classes++; }
+    }
+    curve[position] = 100 * total / classes;
+  }
+  return curve;
+}
+
 /* The borders between regions as one path, in units of pixels. */
 function bordersOf(mask, width, height) {
   const path = new Path2D();

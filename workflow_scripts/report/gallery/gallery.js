@@ -25,26 +25,37 @@ function chosen() {
     .sort(ORDERS[byId("order").value]);
 }
 
+function figureOf(image, name, { title, uri }) {
+  const picture = node("img", { src: uri, alt: `${name} ${title} of ${image.id}`.trim() });
+  return node("figure", { "data-kind": title }, picture, node("figcaption", {}, title));
+}
+
 function card(image) {
   const facts = [image.split, image.labels.join(", ") || "no object"];
-  if (image.gain !== null) facts.push(`gain ${signed(image.gain)}`);
-  for (const [method, iou] of Object.entries(image.iou)) facts.push(`${method} ${iou.toFixed(1)}`);
-  const rows = image.rows.map((row) => {
-    const pictures = row.pictures.map(({ title, uri }) => node("figure", {},
-      node("img", { src: uri, alt: `${row.name} ${title} of ${image.id}`.trim() }), node("figcaption", {}, title)));
-    return node("section", { class: "row" }, node("h3", {}, row.name), node("div", { class: "pictures" }, ...pictures));
+  if (image.gain !== null) facts.push(`gain ${signed(image.gain)} points`);
+  const [given, ...methods] = image.rows.map(({ name, pictures }) => {
+    const figures = pictures.map((picture) => figureOf(image, name, picture));
+    if (!name) return node("div", { class: "given" }, ...figures);
+    const iou = image.iou[name] === undefined ? "" : `IoU ${image.iou[name].toFixed(1)}`;
+    return node("section", { class: "row" }, node("h3", {}, name, node("span", {}, iou)), ...figures);
   });
-  return node("article", {}, node("h2", {}, image.id, ...facts.map((fact) => node("span", {}, fact))), node("div", { class: "rows" }, ...rows));
+  const heading = node("h2", {}, image.id, ...facts.map((fact) => node("span", {}, fact)));
+  return node("article", {}, heading, node("div", { class: "rows" }, given, node("div", { class: "methods" }, ...methods)));
 }
 
 function show(page) {
   const images = chosen(), pages = Math.max(1, Math.ceil(images.length / data.page));
   state.page = Math.max(0, Math.min(pages - 1, page));
-  const start = state.page * data.page;
-  byId("cards").replaceChildren(...images.slice(start, start + data.page).map(card));
-  byId("where").textContent = `${state.page + 1} of ${pages} · ${images.length} images`;
-  byId("previous").disabled = state.page === 0;
-  byId("next").disabled = state.page === pages - 1;
+  const start = state.page * data.page, shown = images.slice(start, start + data.page);
+  byId("cards").replaceChildren(...(shown.length ? shown.map(card) : ["No image here shows this class in this split."]));
+  byId("where").textContent = `page ${state.page + 1} of ${pages} · ${images.length} images`;
+  byId("previous").disabled = byId("back").disabled = state.page === 0;
+  byId("next").disabled = byId("forth").disabled = state.page === pages - 1;
+}
+
+function turn(pages) {
+  show(state.page + pages);
+  scrollTo(0, 0);
 }
 
 function options(select, entries) {
@@ -53,16 +64,22 @@ function options(select, entries) {
 
 byId("run").textContent = data.run;
 const measured = data.images.some((image) => image.gain !== null);
+const share = data.images.length < data.total ? `${data.images.length} of ${data.total} images, evenly spaced` : `All ${data.total} images`;
 byId("rule").textContent = measured
-  ? `Evenly spaced over all images ranked by gain: IoU of ${data.pair[1]} minus ${data.pair[0]}, each at its best threshold for the split. IoU in percent.`
-  : "Evenly spaced in the order of the index.";
+  ? `${share} over the ranking by gain: IoU of ${data.pair[1]} minus IoU of ${data.pair[0]} in the image, each at its best threshold for the split. IoU in percent, over the classes present and background.`
+  : `${share} in the order of the index.`;
 options(byId("order"), Object.keys(ORDERS).filter((name) => measured || name === "by name").map((name) => [name, name]));
 options(byId("class"), [["", "all"], ...data.classes.map((name) => [name, name])]);
 options(byId("split"), [["", "all"], ...data.splits.map((name) => [name, name])]);
-byId("legend").append(...data.classes.map((name, i) => node("li", {}, node("span", { class: "swatch", style: `background:${data.colours[i]}` }), name)),
-  node("li", {}, node("span", { class: "swatch", style: "background:rgb(210 210 210)" }), "ignored"));
+byId("legend").append(node("li", {}, node("span", { class: "swatch", style: "background:#000" }), "background"), ...data.classes.map((name, i) => node("li", {}, node("span", { class: "swatch", style: `background:${data.colours[i]}` }), name)),
+  node("li", {}, node("span", { class: "swatch", style: "background:rgb(210 210 210)" }), "ignored"),
+  node("li", {}, "activation 0", node("span", { class: "heat", style: `background:linear-gradient(90deg,${data.heat.join(",")})` }), "1"));
 byId("bar").addEventListener("submit", (event) => event.preventDefault());
 for (const id of ["order", "class", "split"]) byId(id).addEventListener("change", () => show(0));
-byId("previous").addEventListener("click", () => { show(state.page - 1); scrollTo(0, 0); });
-byId("next").addEventListener("click", () => { show(state.page + 1); scrollTo(0, 0); });
+for (const [id, pages] of [["previous", -1], ["next", 1], ["back", -1], ["forth", 1]]) byId(id).addEventListener("click", () => turn(pages));
+addEventListener("keydown", (event) => {
+  if (event.altKey || event.ctrlKey || event.metaKey || event.target.tagName === "SELECT") return;
+  if (event.key === "ArrowLeft") turn(-1);
+  if (event.key === "ArrowRight") turn(1);
+});
 show(0);
