@@ -11,6 +11,7 @@ from torch import Tensor
 from workflow_scripts.datasets.transforms import normalise
 from workflow_scripts.models.backbones import build_backbone
 from workflow_scripts.models.boundary import STRIDE, BoundaryNetwork, infer_boundaries
+from workflow_scripts.models.trained import described
 from workflow_scripts.refinement.random_walk import propagate
 from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.settings.boundary import PropagateSettings
@@ -24,7 +25,8 @@ class BoundaryWalk:
     def __init__(self, model: Path, settings: PropagateSettings, device: torch.device) -> None:
         """Load the network; InputError when `model` (model.safetensors of train_boundary) holds none."""
         description = read_description(model, "boundary")
-        network = BoundaryNetwork(build_backbone(BackboneSettings(**description["backbone"])))
+        with described(model):
+            network = BoundaryNetwork(build_backbone(BackboneSettings(**description["backbone"])))
         load_network(model, network)
         network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = network
