@@ -32,15 +32,18 @@ def describe(kind: str, classes: tuple[str, ...] = CLASSES) -> dict:
     }
 
 
-def save_segmentation(folder: Path, version: int = 1) -> Path:
-    """Write a segmentation network whose labels vary over an image; returns its folder."""
+def save_segmentation(folder: Path, **change: object) -> Path:
+    """Write a segmentation network whose labels vary over an image; returns its folder.
+
+    `change` replaces what its description says; None removes it.
+    """
     torch.manual_seed(0)
     network = DeepLab(load_backbone(BACKBONE), len(CLASSES), DILATIONS)
     for branch in network.classifier.branches:
         torch.nn.init.normal_(branch.weight, std=2.0)
-    save_network(
-        folder / "model.safetensors", network, describe("segmentation") | {"version": version}
-    )
+    description = describe("segmentation") | change
+    said = {key: value for key, value in description.items() if value is not None}
+    save_network(folder / "model.safetensors", network, said)
     return folder
 
 

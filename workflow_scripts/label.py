@@ -1,8 +1,8 @@
 """Make pseudo-masks for new images whose labels are known, with the networks of a finished run.
 
 The run's classifier makes class activation maps and from them seeds, its AMN the activations, and
-these the masks: with the scales, thresholds and CRF that the run's config.yaml names. The table of
-labels is a CSV file with the columns `image` (path below the folder of images) and `labels` (class
+these the masks: with the scales, thresholds, boundaries and CRF that the run's config.yaml names. The
+table of labels is a CSV file with the columns `image` (path below the folder of images) and `labels` (class
 names separated by `;`). Writes VOC's layout (JPEGImages, SegmentationClass, ImageSets, labels.txt) and
 annotations.json in COCO's format (RLE), so that annotation tools can open and correct the masks. An
 image that cannot be read is reported and left out; the command then ends with exit code 2.
@@ -32,7 +32,6 @@ from workflow_scripts.errors import InputError
 from workflow_scripts.refinement.labeller import Labeller
 from workflow_scripts.settings.labelling import LabelSettings
 from workflow_scripts.training.distributed import choose_device
-from workflow_scripts.training.precision import autocast, choose_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -71,21 +70,18 @@ def work(files: Files, settings: LabelSettings) -> None:
     labeller = Labeller(files.run, files.trial, files.method, settings.threshold, device)
     labels = [numbers_of(files.labels, row, labeller.classes) for row in rows]
     logger.info("background threshold %.3f", labeller.settings.threshold)
-    description = labeller.description
-    dtype = choose_dtype(description["precision"], description["backbone"]["name"], device)
     writer = AnnotationWriter(files.out, labeller.classes)
     broken = []
     todo = list(zip(names, make_ids(names), labels, strict=True))
-    with autocast(dtype, device):
-        for name, image_id, numbers in progress(todo, description="label"):
-            source = folder.files[name]
-            try:
-                image = read_image(source)
-            except InputError as error:
-                logger.error("skipped: %s", error)
-                broken.append(name)
-                continue
-            writer.write(image_id, name, source, image, labeller.mask(image, numbers))
+    for name, image_id, numbers in progress(todo, description="label"):
+        source = folder.files[name]
+        try:
+            image = read_image(source)
+        except InputError as error:
+            logger.error("skipped: %s", error)
+            broken.append(name)
+            continue
+        writer.write(image_id, name, source, image, labeller.mask(image, numbers))
     writer.finish()
     if broken:
         raise InputError(

@@ -11,26 +11,17 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
 
 from workflow_scripts.console.progress import progress
 from workflow_scripts.console.shards import ShardFiles
 from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.index import ImageRecord
-from workflow_scripts.datasets.transforms import normalise
-from workflow_scripts.models.backbones import build_backbone
-from workflow_scripts.models.boundary import STRIDE, BoundaryNetwork, infer_boundaries
-from workflow_scripts.refinement.random_walk import propagate
-from workflow_scripts.settings.backbone import BackboneSettings
+from workflow_scripts.refinement.boundary_walk import BoundaryWalk
 from workflow_scripts.settings.boundary import PropagateSettings
 from workflow_scripts.storage.activations import ActivationReader, ActivationWriter
-from workflow_scripts.storage.networks import load_network, read_description
 from workflow_scripts.training.distributed import choose_device
-from workflow_scripts.training.precision import autocast, choose_dtype
 
 # Images among which those of one size are computed together, by device: a walk is 17,664 short
 # operations, whatever the number of images.
@@ -46,23 +37,6 @@ class Files(ShardFiles):
     device: str = Field("auto", description="auto, cpu or cuda")
 
 
-def normalise_globally(scores: Tensor, height: int, width: int) -> Tensor:
-    """Divide by the largest value after enlargement to full size.
-
-    Args:
-        scores: float32 [K, ceil(height / 4), ceil(width / 4)], ≥ 0.
-        height: Rows of the image.
-        width: Columns of the image.
-
-    Returns:
-        The shape of `scores`, in 0…1. What exceeds the largest enlarged value, as a peak of one pixel
-        does, is cut to 1.
-    """
-    large = F.interpolate(scores[None], scale_factor=STRIDE, mode="bilinear", align_corners=False)
-    largest = large[..., :height, :width].max()
-    return (scores / largest.clamp(min=torch.finfo().tiny)).clamp(max=1)
-
-
 def by_size(records: Sequence[ImageRecord]) -> list[list[int]]:
     """Positions of the images of each size."""
     groups: dict[tuple[int, int], list[int]] = {}
@@ -71,60 +45,11 @@ def by_size(records: Sequence[ImageRecord]) -> list[list[int]]:
     return list(groups.values())
 
 
-def propagated(
-    network: BoundaryNetwork,
-    records: Sequence[ImageRecord],
-    activations: Sequence[np.ndarray],
-    settings: PropagateSettings,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> list[np.ndarray]:
-    """Propagate the activations of images of one size.
-
-    Args:
-        network: In evaluation mode.
-        records: The images.
-        activations: Of each image, float32 [k, h, w], one channel a label.
-        settings: The walk.
-        dtype: Arithmetic of the network.
-        device: Where to compute.
-
-    Returns:
-        Of each image float32 [k, h, w] in 0…1.
-    """
-    classes = max(map(len, activations))
-    if not classes:
-        return list(activations)
-    backbone = network.backbone
-    images = [normalise(read_image(r.path), backbone.mean, backbone.std) for r in records]
-    batch = torch.from_numpy(np.stack(images)).to(device)
-    with autocast(dtype, device):
-        edge, _ = infer_boundaries(network, batch, settings.least_side)
-    start = torch.zeros(len(records), classes, *edge.shape[1:])
-    for one, activation in zip(start, activations, strict=True):
-        one[: len(activation)] = torch.from_numpy(activation)
-    scores = propagate(
-        start.to(device) ** settings.exponent,
-        edge,
-        radius=settings.radius,
-        beta=settings.beta,
-        steps=settings.steps,
-    )
-    return [
-        normalise_globally(one, record.height, record.width)[: len(activation)].cpu().numpy()
-        for one, record, activation in zip(scores, records, activations, strict=True)
-    ]
-
-
 def work(files: Files, settings: PropagateSettings) -> None:
     """Write the shard."""
     _, records = files.read()
-    description = read_description(files.model, "boundary")
-    network = BoundaryNetwork(build_backbone(BackboneSettings(**description["backbone"])))
-    load_network(files.model, network)
     device = choose_device(files.device)
-    network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    dtype = choose_dtype(description["precision"], description["backbone"]["name"], device)
+    walk = BoundaryWalk(files.model, settings, device)
     title = f"propagate {files.split} {files.shard}"
     with ActivationReader(files.activations) as reader:
 
@@ -134,8 +59,9 @@ def work(files: Files, settings: PropagateSettings) -> None:
                 done: dict[int, np.ndarray] = {}
                 for group in by_size(window):
                     chosen = [window[position] for position in group]
+                    images = [read_image(record.path) for record in chosen]
                     activations = [reader.read(record.id) for record in chosen]
-                    of_group = propagated(network, chosen, activations, settings, dtype, device)
+                    of_group = walk.propagated(images, activations)
                     done.update(zip(group, of_group, strict=True))
                 yield from ((record, done[i]) for i, record in enumerate(window))
 

@@ -1,10 +1,12 @@
 """What users do after a run: the commands give the same masks as the workflow."""
 
+import shutil
 import subprocess
 import sys
 
 import yaml
 
+from tests.integration.conftest import TINY_TRAINING
 from workflow_scripts.datasets.images import read_mask
 from workflow_scripts.datasets.index import read_index
 from workflow_scripts.settings.base import render_flags
@@ -12,6 +14,16 @@ from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
 from workflow_scripts.storage.masks import MaskReader
 
 RUN = "results/tiny"
+BOUNDARY = {
+    "enabled": True,
+    # Pairs of pixels must fit into the crop.
+    "train": {
+        "backbone": {"name": "efficientnet_lite0", "frozen_stages": 0},
+        "radius": 5,
+        "training": TINY_TRAINING,
+    },
+    "propagate": {"steps": 16, "least_side": 64},
+}
 
 
 def command(checkout, *words: object) -> None:
@@ -49,19 +61,42 @@ def test_predict_gives_the_workflows_predictions(tiny_run, tmp_path):
         assert (mask == stored.read(record.id)).all()
 
 
-def test_label_gives_the_workflows_pseudo_masks(tiny_run, tmp_path):
-    records = validation_images(tiny_run, tmp_path / "photos")
-    classes = read_index(tiny_run.folder / RUN / "dataset/index.csv").classes
+def labelled(checkout, run, folder):
+    """Masks that `label` makes of the images of split val, beside those of the workflow."""
+    records = validation_images(checkout, folder / "photos")
+    classes = read_index(checkout.folder / RUN / "dataset/index.csv").classes
     rows = [
         f"{record.path.name},{';'.join(classes[label - 1] for label in record.labels)}"
         for record in records
     ]
-    (tmp_path / "labels.csv").write_text("\n".join(["image,labels", *rows]) + "\n")
+    (folder / "labels.csv").write_text("\n".join(["image,labels", *rows]) + "\n")
     command(
-        tiny_run, "workflow_scripts.label", "--run", RUN, "--images", tmp_path / "photos",
-        "--labels", tmp_path / "labels.csv", "--out", tmp_path / "out",
+        checkout, "workflow_scripts.label", "--run", run, "--images", folder / "photos",
+        "--labels", folder / "labels.csv", "--out", folder / "out",
     )  # fmt: skip
-    stored = MaskReader(tiny_run.folder / RUN / "0/amn/auto/pseudo_masks/val-00.zip")
-    for record in records:
-        mask = read_mask(tmp_path / "out/SegmentationClass" / f"{record.path.stem}.png")
-        assert (mask == stored.read(record.id)).all()
+    with MaskReader(checkout.folder / run / "0/amn/auto/pseudo_masks/val-00.zip") as stored:
+        for record in records:
+            mask = read_mask(folder / "out/SegmentationClass" / f"{record.path.stem}.png")
+            yield mask, stored.read(record.id)
+
+
+def test_label_gives_the_workflows_pseudo_masks(tiny_run, tmp_path):
+    assert all((mask == stored).all() for mask, stored in labelled(tiny_run, RUN, tmp_path))
+
+
+def test_label_follows_learnt_boundaries_as_the_run_does(tiny_run, tmp_path):
+    results = tmp_path / "results"
+    run = results / "tiny"
+    shutil.copytree(tiny_run.folder / RUN, run)
+    shutil.rmtree(run / "0/amn/auto")
+    (run / "config.yaml").unlink()
+    tiny_run.configure(results=str(results), boundary=BOUNDARY)
+    try:
+        tiny_run.snakemake(f"{run}/0/amn/auto/pseudo_masks/val-00.zip", f"{run}/config.yaml")
+    finally:
+        tiny_run.configure()
+    pairs = list(labelled(tiny_run, run, tmp_path))
+    assert all((mask == stored).all() for mask, stored in pairs)
+    with MaskReader(tiny_run.folder / RUN / "0/amn/auto/pseudo_masks/val-00.zip") as plain:
+        before = [plain.read(image) for image in plain.ids]
+    assert any((mask != other).any() for (mask, _), other in zip(pairs, before, strict=True))

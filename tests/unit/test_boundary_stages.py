@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from workflow_scripts import propagate, train_boundary
 from workflow_scripts.datasets.index import IndexRow, read_index, write_index
+from workflow_scripts.refinement.boundary_walk import normalise_globally
 from workflow_scripts.settings.boundary import TrainBoundarySettings
 from workflow_scripts.storage.activations import ActivationReader, ActivationWriter, upsample
 from workflow_scripts.storage.masks import MaskWriter
@@ -112,14 +113,14 @@ def test_no_step_leaves_the_activations_as_they_were_but_at_boundaries(dataset, 
 
 def test_scores_are_divided_by_the_largest_value_at_full_size():
     scores = torch.rand(2, 9, 7) * 5
-    normalised = propagate.normalise_globally(scores, 34, 28)
+    normalised = normalise_globally(scores, 34, 28)
     large = F.interpolate(scores[None], scale_factor=4, mode="bilinear", align_corners=False)
     expected = large[0, :, :34, :28] / large[0, :, :34, :28].max()
     ours = torch.from_numpy(upsample(normalised.numpy(), 34, 28))
     below = torch.from_numpy(upsample((normalised == 1).float().numpy(), 34, 28)) == 0
     torch.testing.assert_close(ours[below], expected[below])
     assert below.float().mean() > 0.8
-    assert propagate.normalise_globally(torch.zeros(1, 3, 3), 12, 12).max() == 0
+    assert normalise_globally(torch.zeros(1, 3, 3), 12, 12).max() == 0
 
 
 def test_a_crop_must_hold_pairs():

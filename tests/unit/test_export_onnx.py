@@ -1,6 +1,7 @@
 """Export to ONNX, checked with onnxruntime; skipped nowhere, since CI has the packages."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def test_missing_packages_are_named(
 def test_the_documented_examples_run(
     model: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both examples of docs/deploy.md, as they stand there."""
+    """Both examples of docs/deploy.md, as they stand there; that with ONNX where there is no torch."""
     text = (Path(__file__).parents[2] / "docs/deploy.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.S)
     assert len(blocks) == 2
@@ -99,6 +100,11 @@ def test_the_documented_examples_run(
     (tmp_path / "segmentation").symlink_to(model)
     (tmp_path / "model.onnx").symlink_to(exported)
     monkeypatch.chdir(tmp_path)
-    for block in blocks:
-        exec(compile(block, "docs/deploy.md", "exec"), {})
+    with_torch, without = blocks
+    assert [sum(map(bool, block.splitlines())) for block in blocks] == [10, 17]
+    exec(compile(with_torch, "docs/deploy.md", "exec"), {})
+    blocked = f"import sys; sys.modules['torch'] = None\n{without}"
+    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("%\n")
     assert Image.open("labels.png").size == (48, 64)

@@ -85,6 +85,44 @@ def test_bad_folders_and_other_versions(
     )
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": ["cat", "dog"]}, "does not fit the network that its description names"),
+        ({"dilations": None}, "of another version of the workflow"),
+        ({"backbone": {"name": "efficientnet_lite0", "depth": 3}}, "of another version"),
+    ],
+)
+def test_descriptions_that_do_not_fit(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture, change: dict, message: str
+) -> None:
+    odd = save_segmentation(tmp_path / "odd", **change)
+    assert run(odd, images, tmp_path / "o") == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "o/masks").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--device", "tpu"), "expected auto, cpu or cuda"),
+        (("--scales", "1", "0"), "greater than 0"),
+        (("--out", "photos/a.jpg"), "a.jpg: file exists"),
+    ],
+)
+def test_bad_values(
+    model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture, flags: tuple[str, ...], message: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(images.parent)
+    assert run(model, images, tmp_path / "o", *flags) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Traceback" not in said
+
+
 def test_names_keep_a_shared_suffix() -> None:
     assert stems(["a.jpg", "a.png", "d/a.jpg", "b.c.png"]) == {
         "a.jpg": "a.jpg", "a.png": "a.png", "d/a.jpg": "d/a", "b.c.png": "b.c",

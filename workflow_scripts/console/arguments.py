@@ -4,7 +4,7 @@ import argparse
 import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -22,6 +22,11 @@ def _without_none(annotation: Any) -> Any:
         kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
         return kinds[0] if len(kinds) == 1 else annotation
     return annotation
+
+
+def _plain(kind: Any) -> Any:
+    """The type without its bounds."""
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 def _metavar(kind: Any) -> str:
@@ -66,7 +71,7 @@ def add_flags(
         elif get_origin(kind) is Literal:
             options["metavar"] = "{" + ",".join(map(str, get_args(kind))) + "}"
         elif get_origin(kind) in (list, tuple):
-            options |= {"nargs": "*", "metavar": _metavar(get_args(kind)[0])}
+            options |= {"nargs": "*", "metavar": _metavar(_plain(get_args(kind)[0]))}
         else:
             options["metavar"] = _metavar(kind)
         parser.add_argument(flag_name(path), **options)

@@ -26,6 +26,10 @@ logger = logging.getLogger("workflow_scripts")
 
 USER_ERROR = 2
 INTERRUPTED = 130
+# A path that the user gave cannot be read or written as what it is.
+NOT_ALLOWED = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG,
+)  # fmt: skip
 # What the scheduler said about a job; torchrun's variables tell the processes of one job apart.
 JOB_VARIABLES = (
     "SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES", "RANK", "WORLD_SIZE",
@@ -123,9 +127,9 @@ def run_stage(
 ) -> int:
     """Run a stage from its command line.
 
-    A user's mistake (`InputError`) and a full disk end in one screen of text without a traceback;
-    anything else is a defect of ours and keeps its traceback, in the log file too. While another job
-    writes the same output, the stage waits.
+    A user's mistake (`InputError`, a path that cannot be written) and a full disk end in one screen of
+    text without a traceback; anything else is a defect of ours and keeps its traceback, in the log file
+    too. While another job writes the same output, the stage waits.
 
     Args:
         name: The stage's name, for instance "train_cam".
@@ -183,6 +187,13 @@ def run_stage(
             logger.error(
                 "%s: error: the disk is full at %s; free some space, run again", name, place
             )
+        elif error.errno in NOT_ALLOWED and error.filename:
+            reason = error.strerror or type(error).__name__
+            logger.error(
+                "%s: error: %s: %s; give another path, or change what is there",
+                name, error.filename2 or error.filename, reason.lower(),
+            )  # fmt: skip
+            return USER_ERROR
         else:
             logger.exception("%s: failed", name)
         return 1

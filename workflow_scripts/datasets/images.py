@@ -55,6 +55,6 @@ def _opened(path: Path | str) -> Iterator[Image.Image]:
         raise InputError(f"{path}: no such image; correct its path in the index") from None
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise InputError(
-            f"{path}: not a readable image, or truncated ({error}). Replace the file or remove its"
-            " row from the index."
+            f"{path}: not a readable image, or truncated ({error}). Replace it, or leave the image"
+            " out."
         ) from error

@@ -12,7 +12,7 @@ from torch import Tensor
 from workflow_scripts.models.amn import AmnNetwork
 from workflow_scripts.models.backbones import build_backbone
 from workflow_scripts.models.inference import mixed_normalisation, sum_over_scales
-from workflow_scripts.models.trained import describe_trained, ready_for_inference
+from workflow_scripts.models.trained import describe_trained, described, ready_for_inference
 from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.storage.networks import load_network
 
@@ -26,13 +26,14 @@ def load_amn(
         InputError: `path` holds no AMN, or one of another number of classes.
     """
     description = describe_trained(path, "amn", classes)
-    network = AmnNetwork(
-        build_backbone(BackboneSettings(**description["backbone"])),
-        len(classes),
-        description["dilations"],
-        dropout=0.0,
-        label_conditioning=description["label_conditioning"],
-    )
+    with described(path):
+        network = AmnNetwork(
+            build_backbone(BackboneSettings(**description["backbone"])),
+            len(classes),
+            description["dilations"],
+            dropout=0.0,
+            label_conditioning=description["label_conditioning"],
+        )
     load_network(path, network)
     return ready_for_inference(network, device), description
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from workflow_scripts.models.backbones import build_backbone
 from workflow_scripts.models.cam import CamNetwork
 from workflow_scripts.models.inference import normalise_by_maximum, sum_over_scales
-from workflow_scripts.models.trained import describe_trained, ready_for_inference
+from workflow_scripts.models.trained import describe_trained, described, ready_for_inference
 from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.storage.networks import load_network
 
@@ -28,7 +28,8 @@ def load_cam(
         InputError: `path` holds no classifier, or one of another number of classes.
     """
     description = describe_trained(path, "cam", classes)
-    backbone = build_backbone(BackboneSettings(**description["backbone"]))
+    with described(path):
+        backbone = build_backbone(BackboneSettings(**description["backbone"]))
     network = CamNetwork(backbone, len(classes))
     load_network(path, network)
     return ready_for_inference(network, device), description

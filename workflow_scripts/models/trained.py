@@ -1,10 +1,12 @@
 """Trained networks made ready for inference."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from workflow_scripts.errors import InputError
@@ -25,6 +27,23 @@ def describe_trained(path: Path, kind: str, classes: Sequence[str]) -> dict[str,
             f" ({', '.join(classes[:5])} …); take the network and the classes of one run"
         )
     return description
+
+
+@contextmanager
+def described(path: Path) -> Iterator[None]:
+    """Hold the reading of a network's description, which another version may have written.
+
+    Raises:
+        InputError: The description lacks something, or says what this version does not know.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValidationError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error).replace("\n", " ")
+        raise InputError(
+            f"{path}: its description is of another version of the workflow ({reason:.200}); use the"
+            " version that wrote it, or train the network anew"
+        ) from None
 
 
 def ready_for_inference(network: Any, device: torch.device) -> Any:

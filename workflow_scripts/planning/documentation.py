@@ -57,7 +57,7 @@ def _type(annotation: Any) -> str:
         kind = _type(arguments[0])
         if arguments[-1] is not Ellipsis:
             return f"{len(arguments)} {kind}s"
-        return f"list of {kind}s" if arguments[0] in NAMES else f"list; each {kind}"
+        return f"list of {kind}s" if kind in NAMES.values() else f"list; each {kind}"
     if origin is dict:
         return "mapping"
     return NAMES.get(annotation, getattr(annotation, "__name__", str(annotation)))

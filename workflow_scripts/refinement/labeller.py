@@ -15,6 +15,7 @@ from workflow_scripts.models.amn import AmnNetwork
 from workflow_scripts.models.amn_activations import amn_activations, load_amn
 from workflow_scripts.models.cam import CamNetwork
 from workflow_scripts.models.cam_activations import cam_activations, load_cam
+from workflow_scripts.refinement.boundary_walk import BoundaryWalk
 from workflow_scripts.refinement.thresholding import (
     confident_seed,
     dataset_labels,
@@ -23,11 +24,13 @@ from workflow_scripts.refinement.thresholding import (
 )
 from workflow_scripts.settings.amn import InferAmnSettings
 from workflow_scripts.settings.base import validate
+from workflow_scripts.settings.boundary import PropagateSettings
 from workflow_scripts.settings.cam import InferCamSettings
 from workflow_scripts.settings.pseudo_masks import PseudoMaskSettings
 from workflow_scripts.settings.seeds import SeedSettings
 from workflow_scripts.storage.activations import STRIDE, upsample
 from workflow_scripts.storage.thresholds import read_thresholds, seed_thresholds
+from workflow_scripts.training.precision import autocast, choose_dtype
 
 CONFIGURATION_NAME = "config.yaml"
 CAM = "cam"
@@ -71,13 +74,14 @@ class RunSettings:
     seed_settings: SeedSettings
     seed_thresholds: tuple[float, float]
     threshold: float
+    propagate: PropagateSettings | None
+    """Set where the run refines activations along learnt boundaries."""
 
     @classmethod
     def of(cls, run: Path, trial: int, method: str, threshold: float | None) -> "RunSettings":
         """Read them; `threshold` replaces the run's own.
 
-        Raises InputError when the method's seeds were imported, or the run's threshold belongs to
-        propagated activations.
+        Raises InputError when the method's seeds were imported.
         """
         values = read_configuration(run)
         where = str(run / CONFIGURATION_NAME)
@@ -88,6 +92,7 @@ class RunSettings:
                 " have; name another --method"
             )
         seeds = validate(SeedSettings, values["refine_seeds"][CAM], where)
+        boundary = values.get("boundary") or {}
         chosen = run / str(trial) / CAM / str(seeds.chosen_by) / "seed_thresholds.json"
         return cls(
             validate(InferCamSettings, values["infer_cam"], where),
@@ -96,15 +101,13 @@ class RunSettings:
             seeds,
             seed_thresholds(seeds, chosen if seeds.chosen_by else None),
             _threshold(values, run / str(trial) / method) if threshold is None else threshold,
+            validate(PropagateSettings, boundary.get("propagate") or {}, where)
+            if boundary.get("enabled")
+            else None,
         )
 
 
 def _threshold(values: dict[str, Any], folder: Path) -> float:
-    if (values.get("boundary") or {}).get("enabled"):
-        raise InputError(
-            "the run propagates activations over learnt boundaries, which is not done for new"
-            " images: its threshold does not fit them; give one, `--threshold 0.5`"
-        )
     first = values["thresholds"][0]
     if isinstance(first, str):
         return read_thresholds(folder / first / "thresholds.json").pseudo_mask
@@ -123,14 +126,18 @@ class Labeller:
         self.device = device
         weights = run / str(trial)
         self.cam: CamNetwork
-        self.cam, self.description = load_cam(
-            weights / CAM / "model.safetensors", self.classes, device
-        )
+        self.cam, description = load_cam(weights / CAM / "model.safetensors", self.classes, device)
+        self.cam_dtype = _dtype(description, device)
         self.amn: AmnNetwork | None = None
         if method != CAM:
-            self.amn, self.description = load_amn(
+            self.amn, description = load_amn(
                 weights / method / "model.safetensors", self.classes, device
             )
+            self.amn_dtype = _dtype(description, device)
+        self.walk: BoundaryWalk | None = None
+        if self.settings.propagate:
+            model = weights / method / "boundary" / "model.safetensors"
+            self.walk = BoundaryWalk(model, self.settings.propagate, device)
 
     def activations(self, image: np.ndarray, labels: Sequence[int]) -> np.ndarray:
         """Return the activations of an image at its full size, float32 [len(labels), H, W].
@@ -139,38 +146,49 @@ class Labeller:
             image: uint8 [H, W, 3].
             labels: Its class numbers, from 1.
         """
+        small = self._class_activation_maps(image, labels)
+        if self.amn is not None:
+            small = self._amn_activations(self.amn, image, labels, small)
+        if self.walk is not None:
+            [propagated] = self.walk.propagated([image], [small])
+            small = _as_stored(propagated)
+        return upsample(small, *image.shape[:2])
+
+    def _class_activation_maps(self, image: np.ndarray, labels: Sequence[int]) -> np.ndarray:
+        with autocast(self.cam_dtype, self.device):
+            maps = cam_activations(
+                self.cam,
+                image,
+                labels,
+                _size(image),
+                self.settings.infer_cam.scales,
+                self.device,
+            )
+        return _as_stored(maps.cpu().numpy())
+
+    def _amn_activations(
+        self, amn: AmnNetwork, image: np.ndarray, labels: Sequence[int], cam: np.ndarray
+    ) -> np.ndarray:
         settings = self.settings
-        height, width = image.shape[:2]
-        size = (-(-height // STRIDE), -(-width // STRIDE))
-        small = cam_activations(
-            self.cam, image, labels, size, settings.infer_cam.scales, self.device
-        )
-        if self.amn is None:
-            return self._enlarged(small, height, width)
         foreground, background = refined_labels(
             image,
-            self._enlarged(small, height, width),
+            upsample(cam, *image.shape[:2]),
             settings.seed_thresholds,
             settings.seed_settings.gt_prob,
             settings.seed_settings.crf,
         )
-        small = amn_activations(
-            self.amn,
-            image,
-            labels,
-            len(self.classes),
-            confident_seed(foreground, background),
-            size,
-            settings.infer_amn.scales,
-            self.device,
-        )
-        return self._enlarged(small, height, width)
-
-    @staticmethod
-    def _enlarged(small: torch.Tensor, height: int, width: int) -> np.ndarray:
-        # Through half precision, as in the shards of a run: the same pixels cross the threshold.
-        stored = small.cpu().numpy().astype(np.float16).astype(np.float32)
-        return upsample(stored, height, width)
+        with autocast(self.amn_dtype, self.device):
+            activations = amn_activations(
+                amn,
+                image,
+                labels,
+                len(self.classes),
+                confident_seed(foreground, background),
+                _size(image),
+                settings.infer_amn.scales,
+                self.device,
+            )
+        return _as_stored(activations.cpu().numpy())
 
     def mask(self, image: np.ndarray, labels: Sequence[int]) -> np.ndarray:
         """Return the pseudo-mask of an image, uint8 [H, W]; background without labels."""
@@ -189,3 +207,17 @@ class Labeller:
                 settings.pseudo_masks.crf,
             )
         return dataset_labels(local, labels)
+
+
+def _dtype(description: dict[str, Any], device: torch.device) -> torch.dtype:
+    return choose_dtype(description["precision"], description["backbone"]["name"], device)
+
+
+def _size(image: np.ndarray) -> tuple[int, int]:
+    height, width = image.shape[:2]
+    return -(-height // STRIDE), -(-width // STRIDE)
+
+
+def _as_stored(activations: np.ndarray) -> np.ndarray:
+    # Through half precision, as in the shards of a run: the same pixels cross the threshold.
+    return activations.astype(np.float16).astype(np.float32)

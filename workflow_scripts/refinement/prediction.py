@@ -12,6 +12,7 @@ from workflow_scripts.errors import InputError
 from workflow_scripts.models.backbones import build_backbone
 from workflow_scripts.models.deeplab import DeepLab
 from workflow_scripts.models.inference import sum_over_scales
+from workflow_scripts.models.trained import described
 from workflow_scripts.refinement.dense_crf import refine, unary_from_probabilities
 from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
@@ -41,14 +42,15 @@ def load_segmentation(
             f"{path}: a model of format {version}, this version of the workflow reads format "
             f"{VERSION}; use the version that wrote it, or train the network anew"
         )
-    names = description["classes"]
+    with described(path):
+        names = description["classes"]
+        backbone = build_backbone(BackboneSettings(**description["backbone"]))
+        network = DeepLab(backbone, len(names), description["dilations"])
     if classes is not None and len(classes) != len(names):
         raise InputError(
             f"{path}: was trained on {len(names)} classes, the dataset has {len(classes)}; take the "
             "network and the classes of one run"
         )
-    backbone = build_backbone(BackboneSettings(**description["backbone"]))
-    network = DeepLab(backbone, len(names), description["dilations"])
     load_network(path, network)
     network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network, description

@@ -5,6 +5,7 @@ from pydantic import Field
 from workflow_scripts.settings.augmentation import AugmentationSettings
 from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.settings.base import Settings
+from workflow_scripts.settings.scales import Scale
 from workflow_scripts.settings.training import OptimiserSettings, TrainingSettings
 
 
@@ -21,6 +22,6 @@ class TrainCamSettings(Settings):
 class InferCamSettings(Settings):
     """Multi-scale class activation maps."""
 
-    scales: tuple[float, ...] = Field(
+    scales: tuple[Scale, ...] = Field(
         (1.0, 0.5, 1.5, 2.0), min_length=1, description="image scales, each with its mirror image"
     )

@@ -6,6 +6,7 @@ from workflow_scripts.settings.augmentation import AugmentationSettings
 from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.settings.base import Settings
 from workflow_scripts.settings.dense_crf import CrfSettings
+from workflow_scripts.settings.scales import Scale
 from workflow_scripts.settings.training import OptimiserSettings, TrainingSettings
 
 
@@ -29,7 +30,7 @@ class TrainSegmentationSettings(Settings):
 class EvaluateSegmentationSettings(Settings):
     """Test of the segmentation network: scales, mirror images and CRF stand beside its mIoU."""
 
-    scales: tuple[float, ...] = Field((1.0,), min_length=1, description="image scales, averaged")
+    scales: tuple[Scale, ...] = Field((1.0,), min_length=1, description="image scales, averaged")
     flip: bool = Field(False, description="average with the mirror image")
     refine: bool = Field(False, description="refine the probabilities by a dense CRF")
     crf: CrfSettings = CrfSettings(

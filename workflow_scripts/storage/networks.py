@@ -53,6 +53,7 @@ def load_network(path: Path, network: nn.Module) -> None:
     try:
         network.load_state_dict(load_file(path))
     except RuntimeError as error:
+        reason = " ".join(str(error).split())
         raise InputError(
-            f"{path}: does not fit the network that its description names ({error:.300}); train it anew"
+            f"{path}: does not fit the network that its description names ({reason:.300}); train it anew"
         ) from None

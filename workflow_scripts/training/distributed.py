@@ -16,8 +16,10 @@ def choose_device(name: str) -> torch.device:
     """`auto` is a free GPU if there are any.
 
     Raises:
-        InputError: A GPU was asked for and there is none.
+        InputError: A GPU was asked for and there is none, or the name is another.
     """
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"--device {name}: expected auto, cpu or cuda")
     if name != "cpu":
         take_gpu(torch.cuda.device_count)
     if name == "cuda" and not torch.cuda.is_available():
