@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,22 @@ def test_difference_is_that_of_the_whole_split() -> None:
     assert result.significant
     assert result.share_above_zero == 1
     assert (result.images, result.draws) == (40, 1000)
+
+
+def test_memory_is_that_of_the_counts_not_of_a_matrix_an_image() -> None:
+    """With COCO's 80 classes the matrices of its images would take gigabytes."""
+    classes = tuple(map(str, range(80)))
+    images = {str(i): [[0, 0, 90], [1 + i % 80, 0, 10]] for i in range(300)}
+    many = Evaluation(classes, Confusion.empty(80), images)
+    tracemalloc.start()
+    try:
+        found = counts(many)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.shape == (300, 3, 81)
+    assert found[2].sum(axis=1).tolist() == [90, 100, 100]
+    assert peak < 2 * found.nbytes
 
 
 def test_swapping_methods_mirrors_the_interval() -> None:

@@ -1,19 +1,15 @@
 """Dense CRF against pydensecrf2 (where installed), its own torch backend, and the definition."""
 
-import os
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
-from numba import njit
 from pydantic import ValidationError
 
 from workflow_scripts.errors import InputError
-from workflow_scripts.refinement import compiled, vertex_keys
+from workflow_scripts.refinement import vertex_keys
 from workflow_scripts.refinement.dense_crf import (
     refine,
     unary_from_labels,
@@ -270,44 +266,3 @@ def test_numba_users_do_not_import_torch():
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def compilations(root):
-    """How many functions a new process compiles that calls the one in `root`."""
-    code = (
-        "from workflow_scripts.refinement.sample import plus_one\n"
-        "plus_one(1)\n"
-        "print(sum(plus_one.stats.cache_misses.values()))\n"
-    )
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(root / "cache")}
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=True, env=environment, cwd=root, capture_output=True
-    )
-    return int(done.stdout)
-
-
-def test_compiled_code_is_kept_until_a_sibling_module_changes(tmp_path):
-    room = tmp_path / "workflow_scripts" / "refinement"
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(Path(compiled.__file__).parent, room, ignore=ignored)
-    (room.parent / "__init__.py").touch()
-    (room / "sample.py").write_text(
-        "from workflow_scripts.refinement.compiled import compiled\n"
-        "@compiled\n"
-        "def plus_one(x):\n"
-        "    return x + 1\n"
-    )
-    assert [compilations(tmp_path), compilations(tmp_path)] == [1, 0]
-    sibling = room / "simd.py"
-    sibling.write_text(sibling.read_text() + "\n")
-    assert compilations(tmp_path) == 1
-
-
-def test_works_where_no_compiled_code_can_be_kept(monkeypatch):
-    def refuse(*args, **kwargs):
-        if kwargs.get("cache"):
-            raise RuntimeError("cannot cache function: no locator available")
-        return njit(*args, **kwargs)
-
-    monkeypatch.setattr(compiled, "njit", refuse)
-    assert compiled.compiled(lambda x: x + 1)(2) == 3

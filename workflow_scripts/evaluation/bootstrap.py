@@ -42,13 +42,12 @@ class PairedDifference:
 def image_counts(evaluation: Evaluation, ids: Sequence[str], ignored: Policy) -> np.ndarray:
     """Return hits, true and predicted pixels of each image and class, float64[N, 3, C+1]."""
     classes = len(evaluation.classes)
-    return np.array(
-        [
-            Confusion.from_cells(classes, evaluation.images[i]).hits_truth_predicted(ignored)
-            for i in ids
-        ],
-        np.float64,
-    )
+    # Filled in place: what a matrix returns may be a view that keeps all of it alive.
+    counts = np.empty((len(ids), 3, classes + 1))
+    for row, image_id in zip(counts, ids, strict=True):
+        confusion = Confusion.from_cells(classes, evaluation.images[image_id])
+        row[:] = confusion.hits_truth_predicted(ignored)
+    return counts
 
 
 def paired_difference(

@@ -1,9 +1,9 @@
 """The hot loop of the threshold sweep: upsampling, winner and histogram in one pass over pixels."""
 
 import numpy as np
-from numba import njit
 
 from workflow_scripts.storage.activations import upsampling_weights
+from workflow_scripts.storage.compiled import compiled
 from workflow_scripts.storage.masks import IGNORE
 
 _CELLS = 4096
@@ -63,7 +63,7 @@ def histogram_of_image(
     return counts, inside, outside, strange
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _accumulate(
     activation: np.ndarray,
     truth: np.ndarray,

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from workflow_scripts.refinement.compiled import compiled
 from workflow_scripts.refinement.permutohedral import Lattice
+from workflow_scripts.storage.compiled import compiled
 
 SMALLEST_MASS = np.float32(1e-20)
 

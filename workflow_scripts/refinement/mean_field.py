@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workflow_scripts.refinement import large_pages
-from workflow_scripts.refinement.compiled import compiled
 from workflow_scripts.refinement.permutohedral import Lattice
 from workflow_scripts.refinement.simd import (
     add,
@@ -30,6 +29,7 @@ from workflow_scripts.refinement.simd import (
     transpose,
 )
 from workflow_scripts.refinement.simplices import BLOCK
+from workflow_scripts.storage.compiled import compiled
 
 WIDEST = 24
 STRIP = (0,) * 16

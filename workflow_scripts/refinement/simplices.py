@@ -8,7 +8,7 @@ vertices are points of integers all congruent modulo d + 1 (their remainder).
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow_scripts.refinement.compiled import compiled
+from workflow_scripts.storage.compiled import compiled
 
 BLOCK = 128
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workflow_scripts.refinement import large_pages
-from workflow_scripts.refinement.compiled import compiled
 from workflow_scripts.refinement.simplices import BLOCK, elevation, embed
+from workflow_scripts.storage.compiled import compiled
 
 ABSENT = np.int32(-1)
 NO_KEY = np.int64(-(2**63))
