@@ -26,8 +26,13 @@ def read_bench(path: Path) -> dict[str, Any]:
 def _amount(value: float, unit: str) -> str:
     """A figure with its unit, for people."""
     if unit.startswith("bytes"):
-        return f"{value / 1e6:.3g} MB"
+        return f"{value / 1e6:.3g} MB" if value >= 1e6 else f"{value / 1e3:.3g} kB"
     return f"{1000 * value:.3g} ms" if value < 1 else f"{value:.3g} s"
+
+
+def _ratio(value: float) -> str:
+    """Three digits, without an exponent."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _agreement(entry: dict[str, Any]) -> str:
@@ -45,7 +50,7 @@ def _row(name: str, entry: dict[str, Any]) -> str:
         f"`{name}`",
         _amount(entry["reference"], entry["unit"]),
         _amount(entry["ours"], entry["unit"]),
-        f"{entry['ratio']:.3g} ({entry['ratio_min']:.3g}–{entry['ratio_max']:.3g})",
+        f"{_ratio(entry['ratio'])} ({_ratio(entry['ratio_min'])}–{_ratio(entry['ratio_max'])})",
         f"{sign} {entry['target']:g}{missed}",
         _agreement(entry),
     )

@@ -58,7 +58,7 @@ def result_table(summary: Mapping[str, Any], split: str = "val") -> str:
         lines.append(f"| {TITLES.get(name, name)} | {' | '.join(cells)} |")
     images, trials = summary["images"], summary["trials"]
     counts = ", ".join(f"{images[name]} {name} images" for name in images)
-    lines.append(f"\nRun `{summary['run']}`: {counts}, {trials} trial(s).")
+    lines.append(f"\nRun `{summary['run']}`: {counts}, {trials} trial{'s' if trials > 1 else ''}.")
     return "\n".join(lines)
 
 
