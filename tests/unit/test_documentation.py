@@ -87,7 +87,7 @@ def test_result_table_by_hand():
     )
     assert rows[3] == "| fully supervised (true masks) |  |  |  |  | 66.0 | 66.0 |"
     assert rows[0].endswith("| network from masks at 0.30 | network from masks at 0.50 |")
-    assert rows[-1] == "Run `study`: 400 train images, 120 val images, 3 trial(s)."
+    assert rows[-1] == "Run `study`: 400 train images, 120 val images, 3 trials."
 
 
 def test_the_readme_has_a_place_for_results():
