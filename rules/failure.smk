@@ -1,8 +1,8 @@
 from workflow_scripts.planning.failure import explain_failure, outlive_warnings
-from workflow_scripts.planning.slurm_states import know_cancelled_jobs
+from workflow_scripts.planning.slurm_plugin import mend_slurm_plugin
 
 outlive_warnings()
-know_cancelled_jobs()
+mend_slurm_plugin()
 
 
 onerror:

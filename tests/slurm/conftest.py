@@ -48,13 +48,13 @@ SITE = {
 }
 
 
-def signals(process: int, kind: str) -> set[int]:
-    """Signals that a process catches (`SigCgt`), or that wait for it (`ShdPnd`); none if it has ended."""
+def caught(process: int) -> set[int]:
+    """Signals that a process answers; none if it has ended."""
     try:
         status = Path(f"/proc/{process}/status").read_text()
     except OSError:
         return set()
-    mask = next(line.split()[1] for line in status.splitlines() if line.startswith(f"{kind}:"))
+    mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
     return {number for number in range(1, 65) if int(mask, 16) >> (number - 1) & 1}
 
 
@@ -123,6 +123,11 @@ class SlurmCheckout:
         files = sorted((self.folder / "results/tiny/logs" / rule).glob("*.log"))
         return "".join(file.read_text() for file in files)
 
+    def slurm_log(self, rule: str) -> str:
+        """What Slurm and the Snakemake inside wrote of a rule's failed jobs."""
+        files = (self.folder / ".snakemake/slurm_logs" / f"rule_{rule}").rglob("*.log")
+        return "".join(file.read_text() for file in sorted(files))
+
     def summary(self) -> dict[str, Any]:
         """The figures; wall seconds differ by nature."""
         return {**json.loads((self.folder / SUMMARY).read_text()), "seconds": None}
@@ -135,7 +140,7 @@ class SlurmCheckout:
 
         def at_work() -> bool:
             # The loop alone answers this signal; before it the stage ignores it.
-            return signal.SIGUSR1 in signals(self.process_of(DISTURBED), "SigCgt")
+            return signal.SIGUSR1 in caught(self.process_of(DISTURBED))
 
         until(seconds, "the first step of the training", at_work)
         process = self.process_of(DISTURBED)

@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.cluster import end, steps_of, until
-from tests.slurm.conftest import DISTURBED, SUMMARY, signals
+from tests.slurm.conftest import DISTURBED, SUMMARY
 
 pytestmark = pytest.mark.slurm
 SECONDS = 240
+
+
+def gone(process):
+    return not Path(f"/proc/{process}").exists()
 
 
 def place(checkout, variable):
@@ -42,7 +46,7 @@ def test_cancelled_job_resumes(disturbed, undisturbed):
     process = disturbed.hold_training()
     job = place(disturbed, "SLURM_JOB_ID")
     disturbed.cluster.run("scancel", job)
-    until(SECONDS, "end of the training", lambda: not Path(f"/proc/{process}").exists())
+    until(SECONDS, "end of the training", lambda: gone(process))
     disturbed.finish(run)
     assert state(disturbed, job).startswith("CANCELLED")
     assert re.search(r"resuming at step [1-9]", disturbed.log(DISTURBED))
@@ -54,19 +58,20 @@ def test_job_over_its_memory_gets_more(disturbed, undisturbed):
     disturbed.configure({"set-resources": limits})
     disturbed.finish(disturbed.start(SUMMARY))
     assert "Trying to restart job" in disturbed.output
+    assert "exceeded memory limit" in disturbed.slurm_log(DISTURBED)
     assert disturbed.summary() == undisturbed.summary()
 
 
 def test_job_over_its_time_resumes_with_more(disturbed, undisturbed):
-    """Held, the training would go on for ever; Slurm's warning lets it save its state."""
+    """Held, the training would go on for ever; Slurm's warning wakes it and lets it save its state."""
     limits = {DISTURBED: {"runtime": "1 if attempt == 1 else 60"}}
     warning = {"slurm_extra": "'--signal=USR1@10'"}
     disturbed.configure({"set-resources": limits, "default-resources": warning})
     run = disturbed.start(SUMMARY)
     process = disturbed.hold_training()
-    until(120, "warning", lambda: signal.SIGUSR1 in signals(process, "ShdPnd"))
-    os.kill(process, signal.SIGCONT)
+    until(SECONDS, "Slurm's warning", lambda: gone(process))
     disturbed.finish(run)
+    assert f"exit status {128 + signal.SIGUSR1}" in disturbed.slurm_log(DISTURBED)
     assert "Trying to restart job" in disturbed.output
     assert re.search(r"resuming at step [1-9]", disturbed.log(DISTURBED))
     assert disturbed.summary() == undisturbed.summary()
