@@ -41,11 +41,13 @@ lint: $(VENV)/.development  ## formatting, linting, types
 docs: $(VENV)/.runtime  ## write config/README.md, config/schema.json and the rule graph of README.md anew
 	python -m workflow_scripts.planning.documentation
 
+# The explorer opens with an image from the middle of the ranking; the threshold is lower than the best of both methods.
 pictures:  ## make the README's pictures from the demo's results (needs Chromium)
 	cp results/demo/figures/sweep_curves.svg docs/sweep_curves.svg
-	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1280,1250 \
-		--virtual-time-budget=4000 --screenshot=docs/explorer.png \
-		"file://$(abspath results/demo/explorer.html)"
+	profile=$$(mktemp -d); trap 'rm -rf "$$profile"' EXIT; chromium --headless --no-sandbox --disable-gpu --hide-scrollbars \
+		--no-first-run --disable-background-networking --disable-component-update --user-data-dir="$$profile" \
+		--window-size=1280,945 --virtual-time-budget=6000 --screenshot=docs/explorer.png \
+		"file://$(abspath results/demo/explorer.html)#t=0.3"
 
 bench: $(VENV)/.development  ## measure the kernels against the usual implementations (10 minutes)
 	python -m workflow_scripts.bench --output results/bench/bench.json

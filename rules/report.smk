@@ -104,10 +104,11 @@ rule render_report:
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         snakefile=str(workflow.main_snakefile),
-        captions=plan.assets(catalogue.CAPTIONS),
+        code=plan.code("render_report"),
+        assets=plan.assets([*catalogue.CAPTIONS, catalogue.FRAMES]),
     message:
         "Report"
     shell:
-        "snakemake report_items --report {output:q} --nolock --quiet "
-        "--snakefile {params.snakefile:q} --configfile {input.configuration:q} "
-        "2> {log:q}"
+        "python -m workflow_scripts.render_report "
+        "--snakefile {params.snakefile:q} --configuration {input.configuration:q} "
+        "--output {output:q} --threads {threads} --log {log:q}"

@@ -28,3 +28,31 @@ def test_the_report_opens_without_errors(tiny_run: Checkout, browser: Browser, s
     browser.open(f"{address}/report.html")
     browser.wait("document.body.innerText.includes('Thresholds')")
     assert [c for c in browser.complaints() if not any(known in c for known in NOT_OURS)] == []
+
+
+@pytest.mark.browser
+def test_every_item_opens(tiny_run: Checkout, browser: Browser, serve: Any):  # noqa: F811
+    address = serve(tiny_run.folder / "results" / TINY["run"])
+    browser.open(f"{address}/report.html")
+    browser.wait("document.body.innerText.includes('Thresholds')")
+    items = browser.run("return Object.entries(results).map(([p, r]) => [p, r.mime_type])")
+    assert len(items) == len(planned_items(True, ("cam", "amn"), ["t0.50"])) + len(PAGES) + 2
+    inside = {
+        "text/html": "frame?.contentDocument?.querySelector('h1')?.textContent.length > 3",
+        "image/svg+xml": "picture?.naturalWidth > 300",
+    }
+    for path, kind in items:
+        view = {"text/html": "html", "image/svg+xml": "img"}[kind]
+        browser.run(
+            "app.setView({content: arguments[1], contentPath: results[arguments[0]].data_uri,"
+            " resultPath: arguments[0]})",
+            path,
+            view,
+        )
+        browser.wait(
+            "((frame, picture, address) => (frame || picture)?.getAttribute('src') === address"
+            f" && {inside[kind]})(document.querySelector('iframe'),"
+            " document.querySelector('img[src^=data]'), results[arguments[0]].data_uri)",
+            path,
+        )
+    assert [c for c in browser.complaints() if not any(known in c for known in NOT_OURS)] == []

@@ -25,6 +25,9 @@ from workflow_scripts.settings.workflow import WorkflowSettings
 ROOT = Path(__file__).resolve().parents[2]
 GRAPH_BEGIN, GRAPH_END = "<!-- rule graph: made by `make docs` -->", "<!-- end of rule graph -->"
 INDEX_RULE = "prepare_dataset"
+REPORT_RULES = (
+    "plot_figures", "make_pages", "make_gallery", "make_explorer", "render_report", "all",
+)  # fmt: skip
 HEADER = """# Configuration
 
 A configuration file says what differs from the defaults below, at any depth:
@@ -176,8 +179,30 @@ def _reached(edges: set[tuple[str, str]]) -> set[tuple[str, str]]:
     return {(start, end) for start, end in edges if start in reached}
 
 
+def _leads(edges: set[tuple[str, str]], start: str, goal: str) -> bool:
+    """Whether a way of arrows leads from one rule to another."""
+    seen, waiting = {start}, [start]
+    while waiting:
+        rule = waiting.pop()
+        following = {end for begin, end in edges if begin == rule} - seen
+        seen |= following
+        waiting.extend(following)
+    return goal in seen
+
+
+def _reduced(edges: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """The arrows without those to a rule of the report that another way implies: it reads a lot."""
+    kept = set(edges)
+    for edge in sorted(edges):
+        if edge[1] in REPORT_RULES and _leads(kept - {edge}, *edge):
+            kept.remove(edge)
+    return kept
+
+
 def rule_graph() -> str:
     """The rules as a mermaid diagram; arrows of the index go to rules that read nothing else.
+
+    Arrows to rules of the report are left out where another way leads there.
 
     Rules stand in the order in which they are reached from the index, so that the text does not depend
     on Snakemake's own order.
@@ -186,6 +211,7 @@ def rule_graph() -> str:
     edges = _reached(_edges())
     busy = {end for start, end in edges if start != INDEX_RULE}
     edges = {(start, end) for start, end in edges if start != INDEX_RULE or end not in busy}
+    edges = _reduced(edges)
     order = {INDEX_RULE: 0}
     waiting = deque(order)
     while waiting:
