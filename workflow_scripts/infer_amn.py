@@ -17,7 +17,7 @@ from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.models.amn_activations import amn_activations, load_amn
 from workflow_scripts.settings.amn import InferAmnSettings
-from workflow_scripts.storage.activations import ActivationWriter, activation_shape
+from workflow_scripts.storage.activations import ActivationWriter
 from workflow_scripts.storage.masks import MaskReader
 from workflow_scripts.training.distributed import choose_device
 from workflow_scripts.training.precision import autocast, choose_dtype
@@ -40,7 +40,7 @@ def work(files: Files, settings: InferAmnSettings) -> None:
     dtype = choose_dtype(description["precision"], description["backbone"]["name"], device)
     with (
         MaskReader(files.seeds) as seeds,
-        ActivationWriter(files.output, records) as writer,
+        ActivationWriter(files.output, records, both=True) as writer,
         autocast(dtype, device),
     ):
         for record in progress(records, description=f"infer_amn {files.split} {files.shard}"):
@@ -50,11 +50,11 @@ def work(files: Files, settings: InferAmnSettings) -> None:
                 record.labels,
                 len(index.classes),
                 seeds.read(record.id),
-                activation_shape(record)[1:],
                 settings.scales,
                 device,
             )
-            writer.write(record.id, activations.cpu().numpy())
+            strided, full = (maps.cpu().numpy() for maps in activations)
+            writer.write(record.id, strided, full)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,7 +1,8 @@
 """Make the class activation maps of one shard with the trained classifier.
 
 Several scales, each with its mirror image, are added; each class of the image's label is divided by its
-maximum. Writes a safetensors shard: image id → float16 [labels, H/4, W/4], values 0…1.
+maximum. Writes a safetensors shard: image id → float16 [labels, H/4, W/4], values 0…1; and, for the maps
+of full size, `{id}//full` (see storage/activations.py).
 """
 
 import sys
@@ -16,7 +17,7 @@ from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.models.cam_activations import cam_activations, load_cam
 from workflow_scripts.settings.cam import InferCamSettings
-from workflow_scripts.storage.activations import ActivationWriter, activation_shape
+from workflow_scripts.storage.activations import ActivationWriter
 from workflow_scripts.training.distributed import choose_device
 from workflow_scripts.training.precision import autocast, choose_dtype
 
@@ -35,17 +36,20 @@ def work(files: Files, settings: InferCamSettings) -> None:
     device = choose_device(files.device)
     network, description = load_cam(files.model, index.classes, device)
     dtype = choose_dtype(description["precision"], description["backbone"]["name"], device)
-    with ActivationWriter(files.output, records) as writer, autocast(dtype, device):
+    with (
+        ActivationWriter(files.output, records, both=True) as writer,
+        autocast(dtype, device),
+    ):
         for record in progress(records, description=f"infer_cam {files.split} {files.shard}"):
             activations = cam_activations(
                 network,
                 read_image(record.path),
                 record.labels,
-                activation_shape(record)[1:],
                 settings.scales,
                 device,
             )
-            writer.write(record.id, activations.cpu().numpy())
+            strided, full = (maps.cpu().numpy() for maps in activations)
+            writer.write(record.id, strided, full)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -55,12 +55,11 @@ def normalise_globally(scores: Tensor, height: int, width: int) -> Tensor:
         width: Columns of the image.
 
     Returns:
-        The shape of `scores`, in 0…1. What exceeds the largest enlarged value, as a peak of one pixel
-        does, is cut to 1.
+        The shape of `scores`. Their enlargement lies in 0…1; a peak of one pixel may exceed 1.
     """
     large = F.interpolate(scores[None], scale_factor=STRIDE, mode="bilinear", align_corners=False)
     largest = large[..., :height, :width].max()
-    return (scores / largest.clamp(min=torch.finfo().tiny)).clamp(max=1)
+    return scores / largest.clamp(min=torch.finfo().tiny)
 
 
 def by_size(records: Sequence[ImageRecord]) -> list[list[int]]:
@@ -90,7 +89,7 @@ def propagated(
         device: Where to compute.
 
     Returns:
-        Of each image float32 [k, h, w] in 0…1.
+        Of each image float32 [k, h, w], see `normalise_globally`.
     """
     classes = max(map(len, activations))
     if not classes:
@@ -139,7 +138,7 @@ def work(files: Files, settings: PropagateSettings) -> None:
                     done.update(zip(group, of_group, strict=True))
                 yield from ((record, done[i]) for i, record in enumerate(window))
 
-        with ActivationWriter(files.output, records) as writer:
+        with ActivationWriter(files.output, records, peaks=True) as writer:
             for record, activation in progress(results(), total=len(records), description=title):
                 writer.write(record.id, activation)
 

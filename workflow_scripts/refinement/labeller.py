@@ -26,7 +26,7 @@ from workflow_scripts.settings.base import validate
 from workflow_scripts.settings.cam import InferCamSettings
 from workflow_scripts.settings.pseudo_masks import PseudoMaskSettings
 from workflow_scripts.settings.seeds import SeedSettings
-from workflow_scripts.storage.activations import STRIDE, upsample
+from workflow_scripts.storage.activations import downsample, upsample
 from workflow_scripts.storage.thresholds import read_thresholds, seed_thresholds
 
 CONFIGURATION_NAME = "config.yaml"
@@ -140,37 +140,32 @@ class Labeller:
             labels: Its class numbers, from 1.
         """
         settings = self.settings
-        height, width = image.shape[:2]
-        size = (-(-height // STRIDE), -(-width // STRIDE))
-        small = cam_activations(
-            self.cam, image, labels, size, settings.infer_cam.scales, self.device
-        )
+        of_cam = cam_activations(self.cam, image, labels, settings.infer_cam.scales, self.device)
         if self.amn is None:
-            return self._enlarged(small, height, width)
+            return self._as_stored(of_cam.full)
         foreground, background = refined_labels(
             image,
-            self._enlarged(small, height, width),
+            self._as_stored(of_cam.full),
             settings.seed_thresholds,
             settings.seed_settings.gt_prob,
             settings.seed_settings.crf,
         )
-        small = amn_activations(
+        of_amn = amn_activations(
             self.amn,
             image,
             labels,
             len(self.classes),
             confident_seed(foreground, background),
-            size,
             settings.infer_amn.scales,
             self.device,
         )
-        return self._enlarged(small, height, width)
+        return self._as_stored(of_amn.full)
 
     @staticmethod
-    def _enlarged(small: torch.Tensor, height: int, width: int) -> np.ndarray:
-        # Through half precision, as in the shards of a run: the same pixels cross the threshold.
-        stored = small.cpu().numpy().astype(np.float16).astype(np.float32)
-        return upsample(stored, height, width)
+    def _as_stored(full: torch.Tensor) -> np.ndarray:
+        # By way of stride 4 and half precision, as in a run: the same pixels cross the threshold.
+        stored = downsample(full.cpu().numpy()).astype(np.float16).astype(np.float32)
+        return upsample(stored, *full.shape[1:])
 
     def mask(self, image: np.ndarray, labels: Sequence[int]) -> np.ndarray:
         """Return the pseudo-mask of an image, uint8 [H, W]; background without labels."""
