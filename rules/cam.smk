@@ -50,6 +50,7 @@ rule infer_cam:
         gpu=1,
     params:
         shard=plan.shard_flags,
+        maps=plan.maps_flag,
         settings=plan.flags("infer_cam"),
         code=plan.code("infer_cam"),
     message:
@@ -57,5 +58,5 @@ rule infer_cam:
     shell:
         "python -m workflow_scripts.infer_cam "
         "--index {input.index:q} --model {input.model:q} --output {output:q} "
-        "{params.shard} {params.settings} "
+        "{params.shard} {params.maps} {params.settings} "
         "--threads {threads} --log {log:q}"

@@ -8,6 +8,7 @@ the image; elsewhere the probability stays. Writes a shard like infer_cam's.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -17,7 +18,7 @@ from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.models.amn_activations import amn_activations, load_amn
 from workflow_scripts.settings.amn import InferAmnSettings
-from workflow_scripts.storage.activations import ActivationWriter, activation_shape
+from workflow_scripts.storage.activations import ActivationWriter, downsample
 from workflow_scripts.storage.masks import MaskReader
 from workflow_scripts.training.distributed import choose_device
 from workflow_scripts.training.precision import autocast, choose_dtype
@@ -30,6 +31,11 @@ class Files(ShardFiles):
     seeds: Path = Field(description="zip shard of the CAM's seeds for the same images")
     output: Path = Field(description="shard of activations to write (safetensors)")
     device: str = Field("auto", description="auto, cpu or cuda")
+    maps: Literal["full", "both"] = Field(
+        "both",
+        description="what to store of an image: the map that thresholds cut, or the one that boundaries "
+        "spread as well, in twice the space",
+    )
 
 
 def work(files: Files, settings: InferAmnSettings) -> None:
@@ -40,7 +46,7 @@ def work(files: Files, settings: InferAmnSettings) -> None:
     dtype = choose_dtype(description["precision"], description["backbone"]["name"], device)
     with (
         MaskReader(files.seeds) as seeds,
-        ActivationWriter(files.output, records) as writer,
+        ActivationWriter(files.output, records, both=files.maps == "both") as writer,
         autocast(dtype, device),
     ):
         for record in progress(records, description=f"infer_amn {files.split} {files.shard}"):
@@ -50,11 +56,14 @@ def work(files: Files, settings: InferAmnSettings) -> None:
                 record.labels,
                 len(index.classes),
                 seeds.read(record.id),
-                activation_shape(record)[1:],
                 settings.scales,
                 device,
             )
-            writer.write(record.id, activations.cpu().numpy())
+            strided, full = (maps.cpu().numpy() for maps in activations)
+            if files.maps == "both":
+                writer.write(record.id, strided, full)
+            else:
+                writer.write(record.id, downsample(full))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

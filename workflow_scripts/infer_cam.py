@@ -1,12 +1,14 @@
 """Make the class activation maps of one shard with the trained classifier.
 
 Several scales, each with its mirror image, are added; each class of the image's label is divided by its
-maximum. Writes a safetensors shard: image id → float16 [labels, H/4, W/4], values 0…1.
+maximum. Writes a safetensors shard: image id → float16 [labels, H/4, W/4], values 0…1; and, for the maps
+of full size, `{id}//full` (see storage/activations.py).
 """
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -16,7 +18,7 @@ from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.models.cam_activations import cam_activations, load_cam
 from workflow_scripts.settings.cam import InferCamSettings
-from workflow_scripts.storage.activations import ActivationWriter, activation_shape
+from workflow_scripts.storage.activations import ActivationWriter, downsample
 from workflow_scripts.training.distributed import choose_device
 from workflow_scripts.training.precision import autocast, choose_dtype
 
@@ -27,6 +29,11 @@ class Files(ShardFiles):
     model: Path = Field(description="model.safetensors of train_cam")
     output: Path = Field(description="shard of activations to write (safetensors)")
     device: str = Field("auto", description="auto, cpu or cuda")
+    maps: Literal["full", "both"] = Field(
+        "both",
+        description="what to store of an image: the map that thresholds cut, or the one that boundaries "
+        "spread as well, in twice the space",
+    )
 
 
 def work(files: Files, settings: InferCamSettings) -> None:
@@ -35,17 +42,23 @@ def work(files: Files, settings: InferCamSettings) -> None:
     device = choose_device(files.device)
     network, description = load_cam(files.model, index.classes, device)
     dtype = choose_dtype(description["precision"], description["backbone"]["name"], device)
-    with ActivationWriter(files.output, records) as writer, autocast(dtype, device):
+    with (
+        ActivationWriter(files.output, records, both=files.maps == "both") as writer,
+        autocast(dtype, device),
+    ):
         for record in progress(records, description=f"infer_cam {files.split} {files.shard}"):
             activations = cam_activations(
                 network,
                 read_image(record.path),
                 record.labels,
-                activation_shape(record)[1:],
                 settings.scales,
                 device,
             )
-            writer.write(record.id, activations.cpu().numpy())
+            strided, full = (maps.cpu().numpy() for maps in activations)
+            if files.maps == "both":
+                writer.write(record.id, strided, full)
+            else:
+                writer.write(record.id, downsample(full))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -51,7 +51,7 @@ def work(files: Files, settings: PseudoMaskSettings) -> None:
     with ActivationReader(files.activations) as reader, MaskWriter(files.output) as writer:
 
         def pseudo_mask(record: ImageRecord) -> tuple[ImageRecord, np.ndarray]:
-            activations = upsample(reader.read(record.id), record.height, record.width)
+            activations = upsample(reader.read_full(record.id), record.height, record.width)
             if settings.refinement == "none":
                 labels = local_labels(activations, threshold)
             else:

@@ -65,7 +65,7 @@ def work(files: Files, settings: PropagateSettings) -> None:
                     done.update(zip(group, of_group, strict=True))
                 yield from ((record, done[i]) for i, record in enumerate(window))
 
-        with ActivationWriter(files.output, records) as writer:
+        with ActivationWriter(files.output, records, peaks=True) as writer:
             for record, activation in progress(results(), total=len(records), description=title):
                 writer.write(record.id, activation)
 

@@ -74,7 +74,7 @@ def work(files: Files, settings: SeedSettings) -> None:
     with ActivationReader(files.activations) as reader, MaskWriter(files.output) as writer:
 
         def seed(record: ImageRecord) -> tuple[ImageRecord, np.ndarray]:
-            activations = upsample(reader.read(record.id), record.height, record.width)
+            activations = upsample(reader.read_full(record.id), record.height, record.width)
             image = read_image(record.path)
             foreground, background = refined_labels(
                 image, activations, thresholds, settings.gt_prob, settings.crf

@@ -53,7 +53,7 @@ def sweep_records(
     refined = RefinedSweep(classes, grid) if grid else None
 
     def load(record: ImageRecord) -> tuple[ImageRecord, np.ndarray, np.ndarray, np.ndarray | None]:
-        activation, truth = reader.read(record.id), read_truth(record)
+        activation, truth = reader.read_full(record.id), read_truth(record)
         masks = _refine(record, activation, settings) if grid else None
         return record, activation, truth, masks
 

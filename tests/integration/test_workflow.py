@@ -107,6 +107,7 @@ def test_second_run_in_shards_gives_the_same(tiny_run, tmp_path):
             part = ActivationReader(shard)
             for image in part.ids:
                 assert part.read(image).tobytes() == whole.read(image).tobytes()
+                assert part.read_full(image).tobytes() == whole.read_full(image).tobytes()
                 seen += 1
         assert seen == len(whole.ids)
         for kind in ("seeds", "auto/pseudo_masks"):

@@ -13,6 +13,7 @@ from workflow_scripts.storage.activations import (
     ActivationReader,
     ActivationWriter,
     activation_shape,
+    downsample,
     upsample,
 )
 
@@ -53,6 +54,60 @@ def test_round_trip_in_half_precision_and_any_order(tmp_path: Path) -> None:
             read = reader.read(record.id)
             assert read.dtype == np.float32
             assert np.array_equal(read, expected.astype(np.float16))
+
+
+def test_a_shard_may_hold_maps_of_full_size_too(tmp_path: Path) -> None:
+    """They come back as the map of stride 4 whose enlargement is the closest."""
+    random, path = np.random.default_rng(1), tmp_path / "both"
+    fulls = [random.random((len(r.labels), r.height, r.width), np.float32) for r in RECORDS]
+    with ActivationWriter(path, RECORDS, both=True) as writer:
+        for record, activation, full in zip(RECORDS, activations(), fulls, strict=True):
+            writer.write(record.id, activation, full)
+    with ActivationReader(path) as reader:
+        assert reader.ids == tuple(record.id for record in RECORDS)
+        for record, activation, full in zip(RECORDS, activations(), fulls, strict=True):
+            assert np.array_equal(reader.read(record.id), activation.astype(np.float16))
+            found = reader.read_full(record.id)
+            assert np.array_equal(found, downsample(full).astype(np.float16))
+    write(tmp_path / "one")
+    with ActivationReader(tmp_path / "one") as reader:
+        assert np.array_equal(reader.read_full(RECORDS[0].id), reader.read(RECORDS[0].id))
+        with pytest.raises(InputError, match="'else'"):
+            reader.read_full("else")
+    for both, full in ((True, None), (False, fulls[0])):
+        with (
+            pytest.raises(ValueError, match="full size"),
+            ActivationWriter(tmp_path / "x", RECORDS, both=both) as writer,
+        ):
+            writer.write(RECORDS[0].id, activations()[0], full)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (12, 16), (13, 18), (281, 353)])
+def test_downsampling_undoes_enlarging_and_is_the_closest(height: int, width: int) -> None:
+    random = np.random.default_rng(0)
+    shape = (2, -(-height // 4), -(-width // 4))
+    small = random.random(shape, np.float32)
+    np.testing.assert_allclose(downsample(upsample(small, height, width)), small, atol=1e-4)
+    # Smooth values, so that nothing is cut at 0 or 1.
+    y, x = np.mgrid[:height, :width] / 40
+    full = np.stack([0.5 + 0.3 * np.sin(y * 2 + x), 0.5 + 0.3 * np.cos(x * 3)]).astype(np.float32)
+    best = downsample(full)
+    error = np.square(upsample(best, height, width) - full).sum()
+    for _ in range(5):
+        other = best + random.normal(0, 0.01, shape).astype(np.float32)
+        assert np.square(upsample(other, height, width) - full).sum() >= error - 1e-6
+
+
+def test_peaks_may_exceed_1_but_not_their_enlargement(tmp_path: Path) -> None:
+    record = Record("peak", 16, 16, (1,))
+    peak = np.zeros((1, 4, 4), np.float32)
+    peak[0, 1, 1] = 1.25
+    with ActivationWriter(tmp_path / "x", [record], peaks=True) as writer:
+        writer.write("peak", peak)
+    with ActivationReader(tmp_path / "x") as reader:
+        assert np.array_equal(reader.read("peak"), peak)
+    assert upsample(peak, 16, 16).max() <= 1
+    assert upsample(2 * peak, 16, 16).max() == 1
 
 
 def test_file_is_what_the_safetensors_library_reads(tmp_path: Path) -> None:

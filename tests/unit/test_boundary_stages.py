@@ -94,8 +94,7 @@ def test_propagated_activations_fill_0_to_1_and_batches_change_nothing(dataset, 
         if record.labels:
             large = upsample(activation, record.height, record.width)
             assert activation.min() >= 0
-            assert activation.max() <= 1
-            assert large.max() == pytest.approx(1, abs=0.05)
+            assert large.max() == pytest.approx(1, abs=1e-3)
     monkeypatch.setitem(propagate.WINDOW, "cpu", 4)
     together = walk(dataset, model, "together.safetensors")
     for image, activation in alone.items():
@@ -117,9 +116,7 @@ def test_scores_are_divided_by_the_largest_value_at_full_size():
     large = F.interpolate(scores[None], scale_factor=4, mode="bilinear", align_corners=False)
     expected = large[0, :, :34, :28] / large[0, :, :34, :28].max()
     ours = torch.from_numpy(upsample(normalised.numpy(), 34, 28))
-    below = torch.from_numpy(upsample((normalised == 1).float().numpy(), 34, 28)) == 0
-    torch.testing.assert_close(ours[below], expected[below])
-    assert below.float().mean() > 0.8
+    torch.testing.assert_close(ours, expected)
     assert normalise_globally(torch.zeros(1, 3, 3), 12, 12).max() == 0
 
 

@@ -6,10 +6,15 @@ from torch import Tensor
 
 from workflow_scripts.benchmarks.comparison import Comparison, timed_pair
 from workflow_scripts.benchmarks.networks import BACKBONE, both_layouts, random_backbone
-from workflow_scripts.benchmarks.scenes import STORED_STRIDE, scenes
+from workflow_scripts.benchmarks.scenes import scenes
 from workflow_scripts.models.cam import CamNetwork
-from workflow_scripts.models.cam_activations import CELLS, cam_activations
-from workflow_scripts.models.inference import normalise_by_maximum, sum_over_scales
+from workflow_scripts.models.cam_activations import cam_activations
+from workflow_scripts.models.inference import (
+    CELL,
+    add_resized,
+    maps_at_scales,
+    normalise_by_maximum,
+)
 from workflow_scripts.refinement.thresholding import local_labels
 from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.settings.cam import InferCamSettings
@@ -31,24 +36,22 @@ def measure(
     backbone = random_backbone(BackboneSettings(name=BACKBONE))
     plain, ours = both_layouts(CamNetwork(backbone, CLASSES).eval())
     dtype = choose_dtype("auto", BACKBONE, CPU)
-    size = (-(-height // STORED_STRIDE), -(-width // STORED_STRIDE))
     (scene,) = scenes(1, height, width)
 
     def reference() -> Tensor:
-        maps = sum_over_scales(
+        maps = maps_at_scales(
             scene.image,
             scales,
-            size,
             backbone,
             lambda batch: plain.activations(batch.contiguous()),
             CPU,
-            multiple=CELLS,
         )
-        return normalise_by_maximum(maps[torch.tensor(scene.labels) - 1])
+        total = add_resized(maps, height, width, multiple=CELL)
+        return normalise_by_maximum(total[torch.tensor(scene.labels) - 1])
 
     def workflow() -> Tensor:
         with autocast(dtype, CPU):
-            return cam_activations(ours, scene.image, scene.labels, size, scales, CPU)
+            return cam_activations(ours, scene.image, scene.labels, scales, CPU).full
 
     timed_pair(reference, workflow)
     pairs, equal = [], []

@@ -62,7 +62,7 @@ def _sweep(thresholds: np.ndarray, shard: Path, images: list[Scene], classes: in
     sweep = ThresholdSweep(classes, thresholds)
     with ActivationReader(shard) as reader:
         for image in images:
-            sweep.update(image.id, reader.read(image.id), image.labels, image.mask)
+            sweep.update(image.id, reader.read_full(image.id), image.labels, image.mask)
     return sweep.confusions()
 
 

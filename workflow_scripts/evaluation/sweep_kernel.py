@@ -93,7 +93,8 @@ def _accumulate(
             for x in range(columns):
                 row[x] = low[x] * y_first[y] + high[x] * y_second[y]
             for x in range(width):
-                value[x] = row[x_low[x]] * x_first[x] + row[x_high[x]] * x_second[x]
+                enlarged = row[x_low[x]] * x_first[x] + row[x_high[x]] * x_second[x]
+                value[x] = min(enlarged, np.float32(1))
             for x in range(width):
                 if channel == 0 or value[x] > best[x]:
                     best[x] = value[x]

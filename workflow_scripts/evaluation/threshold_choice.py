@@ -43,7 +43,7 @@ def read_activations(index: Index, shards: Sequence[Path]) -> Iterator[Activatio
                         f"{shard}: image {image_id!r} is not in {index.path}. The index has changed"
                         " since the file was written: delete it, so that it is made again."
                     )
-                yield records[image_id], reader.read(image_id)
+                yield records[image_id], reader.read_full(image_id)
 
 
 def gather(

@@ -11,7 +11,13 @@ from torch import Tensor
 
 from workflow_scripts.models.amn import AmnNetwork
 from workflow_scripts.models.backbones import build_backbone
-from workflow_scripts.models.inference import mixed_normalisation, sum_over_scales
+from workflow_scripts.models.inference import (
+    Activations,
+    add_resized,
+    maps_at_scales,
+    mixed_normalisation,
+    strided_size,
+)
 from workflow_scripts.models.trained import describe_trained, described, ready_for_inference
 from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.storage.networks import load_network
@@ -44,10 +50,9 @@ def amn_activations(
     labels: Sequence[int],
     classes: int,
     seed: np.ndarray,
-    size: tuple[int, int],
     scales: Sequence[float],
     device: torch.device,
-) -> Tensor:
+) -> Activations:
     """AMN's activations of one image, conditioned on its labels.
 
     Args:
@@ -56,12 +61,11 @@ def amn_activations(
         labels: Its class numbers, from 1.
         classes: C.
         seed: The CAM's seed of the image, uint8 [H, W].
-        size: Height and width of the result.
         scales: Image scales.
         device: Where to compute.
 
     Returns:
-        float32 [len(labels), *size] in 0…1.
+        One channel a label.
     """
     present = torch.tensor(labels, dtype=torch.long, device=device)
     condition = torch.zeros(classes, device=device)
@@ -70,9 +74,14 @@ def amn_activations(
     def logits(batch: Tensor) -> Tensor:
         return network(batch, condition.expand(len(batch), -1))
 
-    total = sum_over_scales(image, scales, size, network.backbone, logits, device)
-    probabilities = F.softmax(total / (2 * len(scales)), dim=0)
-    reduced = F.interpolate(
-        torch.from_numpy(seed)[None, None].float(), size=size, mode="nearest-exact"
-    )
-    return mixed_normalisation(probabilities[present], reduced[0, 0].to(device))
+    maps = maps_at_scales(image, scales, network.backbone, logits, device)
+    labelled = torch.from_numpy(seed)[None, None].float().to(device)
+
+    def of_size(height: int, width: int) -> Tensor:
+        total = add_resized(maps, height, width)
+        probabilities = F.softmax(total / (2 * len(scales)), dim=0)
+        reduced = F.interpolate(labelled, size=(height, width), mode="nearest-exact")
+        return mixed_normalisation(probabilities[present], reduced[0, 0])
+
+    height, width = image.shape[:2]
+    return Activations(of_size(*strided_size(height, width)), of_size(height, width))

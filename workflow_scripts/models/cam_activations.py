@@ -10,13 +10,17 @@ from torch import Tensor
 
 from workflow_scripts.models.backbones import build_backbone
 from workflow_scripts.models.cam import CamNetwork
-from workflow_scripts.models.inference import normalise_by_maximum, sum_over_scales
+from workflow_scripts.models.inference import (
+    CELL,
+    Activations,
+    add_resized,
+    maps_at_scales,
+    normalise_by_maximum,
+    strided_size,
+)
 from workflow_scripts.models.trained import describe_trained, described, ready_for_inference
 from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.storage.networks import load_network
-
-# The published code resizes CAMs to the image's size rounded up to 16 pixels: 4 cells of stride 4.
-CELLS = 4
 
 
 def load_cam(
@@ -39,27 +43,32 @@ def cam_activations(
     network: CamNetwork,
     image: np.ndarray,
     labels: Sequence[int],
-    size: tuple[int, int],
     scales: Sequence[float],
     device: torch.device,
-) -> Tensor:
+) -> Activations:
     """Class activation maps of one image.
 
-    Several scales, each with its mirror image, are added; each class is divided by its maximum.
+    Several scales, each with its mirror image, are added; each class is divided by its maximum. The map
+    of full size is cropped from one whose sides are multiples of 16, the one of stride 4 is not.
 
     Args:
         network: The classifier in evaluation mode.
         image: uint8 [H, W, 3].
         labels: Its class numbers, from 1.
-        size: Height and width of the result.
         scales: Image scales.
         device: Where to compute.
 
     Returns:
-        float32 [len(labels), *size] in 0…1.
+        One channel a label.
     """
     present = torch.tensor(labels, dtype=torch.long, device=device) - 1
-    maps = sum_over_scales(
-        image, scales, size, network.backbone, network.activations, device, multiple=CELLS
+
+    def present_maps(batch: Tensor) -> Tensor:
+        return network.activations(batch)[:, present]
+
+    maps = maps_at_scales(image, scales, network.backbone, present_maps, device)
+    height, width = image.shape[:2]
+    return Activations(
+        normalise_by_maximum(add_resized(maps, *strided_size(height, width))),
+        normalise_by_maximum(add_resized(maps, height, width, multiple=CELL)),
     )
-    return normalise_by_maximum(maps[present])

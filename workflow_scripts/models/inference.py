@@ -1,6 +1,7 @@
 """Multi-scale inference with mirror images."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,47 +11,76 @@ from torch import Tensor
 from workflow_scripts.datasets.transforms import normalise, rescale
 from workflow_scripts.models.backbones import Backbone
 
+# Strides of the feature map and of the smaller one of the two maps of an image.
+CELL, STRIDE = 16, 4
+
+
+class Activations(NamedTuple):
+    """The two maps that the published methods make of an image.
+
+    Attributes:
+        strided: float32 [k, ceil(H/4), ceil(W/4)] in 0…1, which boundaries spread.
+        full: float32 [k, H, W] in 0…1, which thresholds cut into labels.
+    """
+
+    strided: Tensor
+    full: Tensor
+
+
+def strided_size(height: int, width: int) -> tuple[int, int]:
+    """Size of an image's map at stride 4."""
+    return -(-height // STRIDE), -(-width // STRIDE)
+
 
 @torch.inference_mode()
-def sum_over_scales(
+def maps_at_scales(
     image: np.ndarray,
     scales: Sequence[float],
-    size: tuple[int, int],
     backbone: Backbone,
     maps_of: Callable[[Tensor], Tensor],
     device: torch.device,
     flip: bool = True,
-    multiple: int = 1,
-) -> Tensor:
-    """Maps of an image at several scales, turned back, resized bilinearly and added up.
+) -> list[Tensor]:
+    """Maps of an image at several scales, those of its mirror images turned back and added.
 
     Args:
         image: uint8 [H, W, 3].
         scales: Factors; the image is resized by bicubic interpolation.
-        size: Height and width of the result.
         backbone: Its normalisation is used.
         maps_of: From normalised images [B, 3, h, w] to maps [B, K, h', w'].
         device: Where to compute.
         flip: Also use the mirror image of each scale.
-        multiple: Maps are resized to `size` rounded up to a multiple of this, then cropped: so cells of
-            the feature map keep their place where the image's size is no multiple of the stride.
 
     Returns:
-        float32 [K, *size], the sum over scales and mirror images.
+        float32 [1, K, h', w'] of each scale.
     """
-    height, width = size
-    rounded = tuple(-(-side // multiple) * multiple for side in size)
-    total: Tensor | None = None
+    merged = []
     for scale in scales:
         view = torch.from_numpy(normalise(rescale(image, scale), backbone.mean, backbone.std))
         batch = torch.stack([view, view.flip(-1)]) if flip else view[None]
         maps = maps_of(batch.to(device).contiguous(memory_format=torch.channels_last)).float()
-        if flip:
-            maps = maps[:1] + maps[1:].flip(-1)
-        resized = F.interpolate(maps, size=rounded, mode="bilinear", align_corners=False)[0]
-        total = resized if total is None else total + resized
-    assert total is not None
-    return total[:, :height, :width]
+        merged.append(maps[:1] + maps[1:].flip(-1) if flip else maps)
+    return merged
+
+
+@torch.inference_mode()
+def add_resized(maps: Sequence[Tensor], height: int, width: int, multiple: int = 1) -> Tensor:
+    """Maps of several scales, resized bilinearly and added up.
+
+    Args:
+        maps: float32 [1, K, h', w'] of each scale.
+        height: Rows of the result.
+        width: Its columns.
+        multiple: Maps are resized to a size rounded up to a multiple of this, then cropped: so cells of
+            the feature map keep their place where the image's size is no multiple of the stride.
+
+    Returns:
+        float32 [K, height, width].
+    """
+    rounded = tuple(-(-side // multiple) * multiple for side in (height, width))
+    resized = (F.interpolate(m, size=rounded, mode="bilinear", align_corners=False) for m in maps)
+    first, *others = resized
+    return sum(others, first)[0, :, :height, :width]
 
 
 def normalise_by_maximum(activations: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ class BoundaryWalk:
             activations: Of each image, float32 [k, ceil(H / 4), ceil(W / 4)], one channel a label.
 
         Returns:
-            Of each image float32 of the shape of its activations, in 0…1.
+            Of each image float32 of the shape of its activations, see `normalise_globally`.
         """
         classes = max(map(len, activations))
         if not classes:
@@ -81,9 +81,8 @@ def normalise_globally(scores: Tensor, height: int, width: int) -> Tensor:
         width: Columns of the image.
 
     Returns:
-        The shape of `scores`, in 0…1. What exceeds the largest enlarged value, as a peak of one pixel
-        does, is cut to 1.
+        The shape of `scores`. Their enlargement lies in 0…1; a peak of one pixel may exceed 1.
     """
     large = F.interpolate(scores[None], scale_factor=STRIDE, mode="bilinear", align_corners=False)
     largest = large[..., :height, :width].max()
-    return (scores / largest.clamp(min=torch.finfo().tiny)).clamp(max=1)
+    return scores / largest.clamp(min=torch.finfo().tiny)

@@ -15,6 +15,7 @@ from workflow_scripts.models.amn import AmnNetwork
 from workflow_scripts.models.amn_activations import amn_activations, load_amn
 from workflow_scripts.models.cam import CamNetwork
 from workflow_scripts.models.cam_activations import cam_activations, load_cam
+from workflow_scripts.models.inference import Activations
 from workflow_scripts.refinement.boundary_walk import BoundaryWalk
 from workflow_scripts.refinement.thresholding import (
     confident_seed,
@@ -28,7 +29,7 @@ from workflow_scripts.settings.boundary import PropagateSettings
 from workflow_scripts.settings.cam import InferCamSettings
 from workflow_scripts.settings.pseudo_masks import PseudoMaskSettings
 from workflow_scripts.settings.seeds import SeedSettings
-from workflow_scripts.storage.activations import STRIDE, upsample
+from workflow_scripts.storage.activations import downsample, upsample
 from workflow_scripts.storage.thresholds import read_thresholds, seed_thresholds
 from workflow_scripts.training.precision import autocast, choose_dtype
 
@@ -146,49 +147,41 @@ class Labeller:
             image: uint8 [H, W, 3].
             labels: Its class numbers, from 1.
         """
-        small = self._class_activation_maps(image, labels)
+        maps = self._class_activation_maps(image, labels)
         if self.amn is not None:
-            small = self._amn_activations(self.amn, image, labels, small)
-        if self.walk is not None:
-            [propagated] = self.walk.propagated([image], [small])
-            small = _as_stored(propagated)
-        return upsample(small, *image.shape[:2])
+            maps = self._amn_activations(self.amn, image, labels, maps)
+        if self.walk is None:
+            return _as_stored(maps.full)
+        strided = _half_precision(maps.strided.cpu().numpy())
+        [propagated] = self.walk.propagated([image], [strided])
+        return upsample(_half_precision(propagated), *image.shape[:2])
 
-    def _class_activation_maps(self, image: np.ndarray, labels: Sequence[int]) -> np.ndarray:
+    def _class_activation_maps(self, image: np.ndarray, labels: Sequence[int]) -> Activations:
+        scales = self.settings.infer_cam.scales
         with autocast(self.cam_dtype, self.device):
-            maps = cam_activations(
-                self.cam,
-                image,
-                labels,
-                _size(image),
-                self.settings.infer_cam.scales,
-                self.device,
-            )
-        return _as_stored(maps.cpu().numpy())
+            return cam_activations(self.cam, image, labels, scales, self.device)
 
     def _amn_activations(
-        self, amn: AmnNetwork, image: np.ndarray, labels: Sequence[int], cam: np.ndarray
-    ) -> np.ndarray:
+        self, amn: AmnNetwork, image: np.ndarray, labels: Sequence[int], of_cam: Activations
+    ) -> Activations:
         settings = self.settings
         foreground, background = refined_labels(
             image,
-            upsample(cam, *image.shape[:2]),
+            _as_stored(of_cam.full),
             settings.seed_thresholds,
             settings.seed_settings.gt_prob,
             settings.seed_settings.crf,
         )
         with autocast(self.amn_dtype, self.device):
-            activations = amn_activations(
+            return amn_activations(
                 amn,
                 image,
                 labels,
                 len(self.classes),
                 confident_seed(foreground, background),
-                _size(image),
                 settings.infer_amn.scales,
                 self.device,
             )
-        return _as_stored(activations.cpu().numpy())
 
     def mask(self, image: np.ndarray, labels: Sequence[int]) -> np.ndarray:
         """Return the pseudo-mask of an image, uint8 [H, W]; background without labels."""
@@ -213,11 +206,11 @@ def _dtype(description: dict[str, Any], device: torch.device) -> torch.dtype:
     return choose_dtype(description["precision"], description["backbone"]["name"], device)
 
 
-def _size(image: np.ndarray) -> tuple[int, int]:
-    height, width = image.shape[:2]
-    return -(-height // STRIDE), -(-width // STRIDE)
-
-
-def _as_stored(activations: np.ndarray) -> np.ndarray:
-    # Through half precision, as in the shards of a run: the same pixels cross the threshold.
+def _half_precision(activations: np.ndarray) -> np.ndarray:
+    # As in the shards of a run: the same pixels cross the threshold.
     return activations.astype(np.float16).astype(np.float32)
+
+
+def _as_stored(full: torch.Tensor) -> np.ndarray:
+    stored = _half_precision(downsample(full.cpu().numpy()))
+    return upsample(stored, *full.shape[1:])

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from workflow_scripts.errors import InputError
 from workflow_scripts.models.backbones import build_backbone
 from workflow_scripts.models.deeplab import DeepLab
-from workflow_scripts.models.inference import sum_over_scales
+from workflow_scripts.models.inference import add_resized, maps_at_scales
 from workflow_scripts.models.trained import described
 from workflow_scripts.refinement.dense_crf import refine, unary_from_probabilities
 from workflow_scripts.settings.backbone import BackboneSettings
@@ -68,15 +68,10 @@ def predict(
     def probabilities(batch: torch.Tensor) -> torch.Tensor:
         return F.softmax(network(batch).float(), dim=1)
 
-    total = sum_over_scales(
-        image,
-        settings.scales,
-        image.shape[:2],
-        network.backbone,
-        probabilities,
-        device,
-        settings.flip,
+    maps = maps_at_scales(
+        image, settings.scales, network.backbone, probabilities, device, settings.flip
     )
+    total = add_resized(maps, *image.shape[:2])
     if not settings.refine:
         return total.argmax(dim=0).to(torch.uint8).cpu().numpy()
     unary = unary_from_probabilities((total / views).cpu().numpy())

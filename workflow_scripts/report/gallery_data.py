@@ -68,7 +68,7 @@ def method_row(
     name = method_name(files.method)
     pictures: list[Picture] = []
     if record.id in files.activations:
-        stored = files.activations[record.id].read(record.id)
+        stored = files.activations[record.id].read_full(record.id)
         strongest = upsample(stored, record.height, record.width).max(axis=0, initial=0.0)
         pictures.append(
             {"title": "activation", "uri": photo_uri(heat_over(image, strongest), side, 70)}

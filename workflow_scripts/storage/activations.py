@@ -4,12 +4,18 @@ A shard is a safetensors file with one float16 tensor an image, named by the ima
 [k, ceil(H/4), ceil(W/4)]: k channels, one for each of the image's labels in the index's order.
 Values lie in 0…1. Every shape is known from the index, so that the header is written first and the
 images are appended one by one: neither writing nor reading holds more than one image in memory.
+
+The published methods make two maps of an image: one at stride 4, where boundaries spread it, and one at
+full size, which thresholds cut into labels. The second is no enlargement of the first: it is aligned
+and normalised in another way. A shard may hold both, the full one as the map of stride 4 whose
+enlargement comes closest to it, in a second tensor named `{id}//full`.
 """
 
 import json
 import struct
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self
@@ -23,6 +29,8 @@ from workflow_scripts.storage.positioned import PositionedFile
 STRIDE = 4
 _ITEM_BYTES = 2
 _RESERVED_KEY = "__metadata__"
+# No path holds two slashes in a row, so no image has such a name.
+_FULL = "//full"
 
 
 class LabelledImage(Protocol):
@@ -53,12 +61,22 @@ def activation_shape(record: LabelledImage) -> tuple[int, int, int]:
 class ActivationWriter:
     """Context manager that appends the activations of `records`, in their order, to one shard.
 
-    The file appears under its name once the last image is written and the block left without
-    an error. Wrong order, shape or values, and missing images, raise ValueError.
+    With `both`, each image has a map of its full size too. With `peaks`, values may exceed 1, as those of
+    a map do whose *enlargement* is normalised: `upsample` cuts what is left of that. The file appears
+    under its name once the last image is written and the block left without an error. Wrong order, shape
+    or values, and missing images or maps, raise ValueError.
     """
 
-    def __init__(self, path: Path | str, records: Iterable[LabelledImage]) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        records: Iterable[LabelledImage],
+        both: bool = False,
+        peaks: bool = False,
+    ) -> None:
         self._path = Path(path)
+        self._both = both
+        self._highest = float(np.finfo(np.float16).max) if peaks else 1.0
         self._expected = [(record.id, activation_shape(record)) for record in records]
         self._written = 0
         self._stack = ExitStack()
@@ -66,25 +84,35 @@ class ActivationWriter:
 
     def __enter__(self) -> Self:
         """Write the header of a new file beside the final one."""
-        header = _header(self._expected)
+        header = _header(self._expected, self._both)
         temporary = self._stack.enter_context(atomic_path(self._path))
         self._file = self._stack.enter_context(temporary.open("wb"))
         self._file.write(struct.pack("<Q", len(header)) + header)
         return self
 
-    def write(self, image_id: str, activation: np.ndarray) -> None:
-        """Append the activation float[k, ceil(H/4), ceil(W/4)] of the next image."""
+    def write(self, image_id: str, activation: np.ndarray, full: np.ndarray | None = None) -> None:
+        """Append the activation float[k, ceil(H/4), ceil(W/4)] of the next image.
+
+        Args:
+            image_id: Its id.
+            activation: Its map of stride 4.
+            full: Its map of full size, float[k, H, W], in a shard of both.
+        """
         if self._written == len(self._expected):
             raise ValueError(f"{self._path}: image {image_id!r} comes after the last one")
         expected_id, shape = self._expected[self._written]
         if image_id != expected_id:
             raise ValueError(f"{self._path}: got image {image_id!r}, expected {expected_id!r}")
-        if activation.shape != shape:
-            raise ValueError(f"image {image_id!r}: shape {activation.shape}, expected {shape}")
-        half = np.ascontiguousarray(activation, dtype="<f2")
-        if half.size and not (half.min() >= 0 and half.max() <= 1):
-            raise ValueError(f"image {image_id!r}: activations must be numbers from 0 to 1")
-        self._file.write(half.tobytes())
+        if (full is not None) != self._both:
+            raise ValueError(f"image {image_id!r}: a map of full size is missing or one too many")
+        maps = [activation] if full is None else [activation, downsample(full)]
+        for one in maps:
+            if one.shape != shape:
+                raise ValueError(f"image {image_id!r}: shape {one.shape}, expected {shape}")
+            half = np.ascontiguousarray(one, dtype="<f2")
+            if half.size and not (half.min() >= 0 and half.max() <= self._highest):
+                raise ValueError(f"image {image_id!r}: activations must be numbers from 0 to 1")
+            self._file.write(half.tobytes())
         self._written += 1
 
     def __exit__(
@@ -102,15 +130,16 @@ class ActivationWriter:
         self._stack.__exit__(kind, error, trace)
 
 
-def _header(expected: Sequence[tuple[str, tuple[int, int, int]]]) -> bytes:
+def _header(expected: Sequence[tuple[str, tuple[int, int, int]]], both: bool) -> bytes:
     tensors: dict[str, object] = {_RESERVED_KEY: {"stride": str(STRIDE)}}
     start = 0
     for image_id, shape in expected:
-        if image_id in tensors:
-            raise ValueError(f"image id {image_id!r} occurs twice or is reserved")
-        end = start + _ITEM_BYTES * shape[0] * shape[1] * shape[2]
-        tensors[image_id] = {"dtype": "F16", "shape": shape, "data_offsets": (start, end)}
-        start = end
+        for name in (image_id, image_id + _FULL) if both else (image_id,):
+            if name in tensors:
+                raise ValueError(f"image id {image_id!r} occurs twice or is reserved")
+            end = start + _ITEM_BYTES * shape[0] * shape[1] * shape[2]
+            tensors[name] = {"dtype": "F16", "shape": shape, "data_offsets": (start, end)}
+            start = end
     header = json.dumps(tensors, ensure_ascii=False, separators=(",", ":")).encode()
     return header + b" " * (-len(header) % 8)
 
@@ -135,15 +164,26 @@ class ActivationReader(PositionedFile):
     @property
     def ids(self) -> tuple[str, ...]:
         """Ids of the images, in the order in which they were written."""
-        return tuple(self._tensors)
+        return tuple(name for name in self._tensors if not name.endswith(_FULL))
 
     def read(self, image_id: str) -> np.ndarray:
-        """Return the activation of an image, float32[k, ceil(H/4), ceil(W/4)].
+        """Return the activation of an image at stride 4, float32[k, ceil(H/4), ceil(W/4)].
 
         Raises InputError when the shard has no such image.
         """
+        return self._read(image_id, image_id)
+
+    def read_full(self, image_id: str) -> np.ndarray:
+        """Return the map that `upsample` enlarges to the activation of full size; of `read`'s shape.
+
+        It is `read`'s where the shard holds one map an image. Raises InputError as `read` does.
+        """
+        name = image_id + _FULL
+        return self._read(name if name in self._tensors else image_id, image_id)
+
+    def _read(self, name: str, image_id: str) -> np.ndarray:
         try:
-            shape, start, end = self._tensors[image_id]
+            shape, start, end = self._tensors[name]
         except KeyError:
             raise InputError(
                 f"{self.path}: no activation of image {image_id!r}. The index has changed since"
@@ -176,13 +216,36 @@ def upsample(activation: np.ndarray, height: int, width: int) -> np.ndarray:
     """Enlarge float32[k, h, w] four times bilinearly and crop it to float32[k, height, width].
 
     Sample positions are those of `align_corners=False`: output pixel x lies at (x + 0.5) / 4 - 0.5
-    of the input, clamped at the border. Rows are interpolated before columns, in float32; the
-    threshold sweep repeats these operations in the same order and so gives the same bits.
+    of the input, clamped at the border. Rows are interpolated before columns, in float32, and the result
+    is cut at 1; the threshold sweep repeats these operations in the same order and so gives the same
+    bits.
     """
     low, high, weight = upsampling_weights(activation.shape[1], height)
     rows = activation[:, low] * (1 - weight)[:, None] + activation[:, high] * weight[:, None]
     low, high, weight = upsampling_weights(activation.shape[2], width)
-    return rows[:, :, low] * (1 - weight) + rows[:, :, high] * weight
+    return np.minimum(rows[:, :, low] * (1 - weight) + rows[:, :, high] * weight, np.float32(1))
+
+
+def downsample(full: np.ndarray) -> np.ndarray:
+    """The counterpart of `upsample`: float32[k, H, W] → float32[k, ceil(H/4), ceil(W/4)] in 0…1.
+
+    Its enlargement is the closest one to `full`, by least squares. Samples of `full` would cut the tips
+    of its piecewise linear maps, whose knots lie between the samples.
+    """
+    rows, columns = _least_squares(full.shape[1]), _least_squares(full.shape[2])
+    return np.clip(rows @ full.astype(np.float32) @ columns.T, 0, 1)
+
+
+@lru_cache(maxsize=1024)
+def _least_squares(length: int) -> np.ndarray:
+    """The pseudo-inverse of enlarging an axis, float32[ceil(length / 4), length]."""
+    size = -(-length // STRIDE)
+    low, high, weight = upsampling_weights(size, length)
+    enlarging = np.zeros((length, size))
+    pixels = np.arange(length)
+    np.add.at(enlarging, (pixels, low), 1 - weight)
+    np.add.at(enlarging, (pixels, high), weight)
+    return np.linalg.pinv(enlarging).astype(np.float32)
 
 
 def upsampling_weights(size: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
