@@ -1,7 +1,7 @@
 """Flags that rules give to their stages, and digests of the code that these run."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +80,16 @@ class Flags(Inputs):
         return f"--threshold {given[wildcards.source]}"
 
     @staticmethod
-    def code(stage: str) -> dict[str, str]:
-        """Digests of the code that a stage runs."""
-        return code_digests(stage)
+    def code(stage: str) -> Callable[[Wildcards], dict[str, str]]:
+        """Digests of the code that a stage runs, as a parameter of its rule.
+
+        They are made when a job asks for them: the Snakemake inside a cluster's job runs one stage alone.
+        """
+
+        def digests(wildcards: Wildcards) -> dict[str, str]:
+            return code_digests(stage)
+
+        return digests
 
     @staticmethod
     def assets(files: Iterable[Path]) -> dict[str, str]:
