@@ -22,7 +22,8 @@ from workflow_scripts.settings.base import merge
 # The job that the tests of faults disturb.
 DISTURBED = "train_segmentation"
 ON_GPU = ("train_cam", "infer_cam", "train_amn", "infer_amn", DISTURBED, "evaluate_segmentation")
-RUN_SECONDS = 600
+# Minutes on a quiet machine; tests may run side by side on a busy one.
+RUN_SECONDS = 1200
 SUMMARY = "results/tiny/summary.json"
 # One split for activations, one for evaluation: few jobs, every rule.
 CONFIGURATION = {

@@ -16,7 +16,7 @@ ON_CPU = (
     "evaluate_seeds",
     "evaluate_masks",
 )
-LOCAL = ("prepare_dataset", "summarise")
+LOCAL = ("prepare_dataset", "summarise", "plot_figures", "make_gallery", "make_explorer")
 
 
 def test_heavy_rules_are_jobs_with_the_gpu_they_asked_for(undisturbed):
