@@ -90,7 +90,7 @@ def _measures(split: str, thresholds: Sequence[str]) -> Iterator[_Measure]:
 
 def _network(path: tuple[str, ...], key: str | None, first: bool) -> _Measure:
     at = f" {made_at(key)}" if key else ""
-    subject = f"networks trained on pseudo-masks{at} reach" if first else at.strip()
+    subject = f"networks trained on pseudo-masks{at} reach" if first else f"{at.strip()}:"
     return _Measure(
         path,
         f"mIoU of the segmentation network on val, pseudo-masks{at}, %",
