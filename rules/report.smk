@@ -26,18 +26,18 @@ rule plot_figures:
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         run=plan.run_folder,
-        benchmarks=plan.path("benchmarks"),
         folder=plan.figures_folder,
         names=[item.file for item in plan.report_items],
         settings=plan.run_flags,
+        benchmarks=plan.benchmark_flags,
         code=plan.code("plot_figures"),
     message:
         "Figures of the report"
     shell:
         "python -m workflow_scripts.plot_figures "
         "--run {params.run:q} --summary {input.summary:q} --curves {input.curves:q} "
-        "--benchmarks {params.benchmarks:q} --output {params.folder:q} "
-        "--figures {params.names} {params.settings} --threads {threads} --log {log:q}"
+        "--histories {input.histories:q} --output {params.folder:q} "
+        "--figures {params.names} {params.settings} {params.benchmarks} --threads {threads} --log {log:q}"
 
 
 rule make_pages:

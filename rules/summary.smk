@@ -22,14 +22,14 @@ rule summarise:
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         run=plan.run_folder,
-        benchmarks=plan.path("benchmarks"),
         settings=plan.summary_flags,
+        benchmarks=plan.benchmark_flags,
         code=plan.code("summarise"),
     message:
         "Summary of all trials and methods"
     shell:
         "python -m workflow_scripts.summarise "
-        "--run {params.run:q} --index {input.index:q} --benchmarks {params.benchmarks:q} "
+        "--run {params.run:q} --index {input.index:q} "
         "--summary {output.summary:q} --table {output.table:q} "
         "--curves {output.curves:q} --differences {output.differences:q} "
-        "{params.settings} --threads {threads} --log {log:q}"
+        "{params.settings} {params.benchmarks} --threads {threads} --log {log:q}"

@@ -52,6 +52,7 @@ class FinishedRun:
             "methods": self.methods,
             "sources": SOURCES,
             "shards": SHARDS,
+            "histories": sorted(self.path.rglob("training.csv")),
         }
         return [str(w) for name in names for w in (f"--{name}", *values[name])]
 

@@ -11,6 +11,7 @@ import csv
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,16 @@ from workflow_scripts.evaluation.threshold_choice import (
 from workflow_scripts.evaluation.threshold_curve import ThresholdCurve
 from workflow_scripts.evaluation.threshold_sweep import even_thresholds
 from workflow_scripts.evaluation.thresholds import method_agreement
+from workflow_scripts.refinement.labeller import read_configuration
 from workflow_scripts.settings.thresholds import VALIDATION, ThresholdSettings
 from workflow_scripts.storage.atomic import atomic_path
+from workflow_scripts.storage.shards import shard_names
 
 COLUMNS = (
     "trial", "method", "split", "rule", "threshold", "miou", "best_threshold", "best_miou", "regret",
 )  # fmt: skip
 GIVEN = (0.3, 0.5)
+FULL = "full"
 AGREEMENT_STEP = 0.02
 
 
@@ -56,46 +60,61 @@ class Files(StageFiles):
     out: Path | None = Field(None, description="table to write (CSV)")
 
 
-def shards_of(folder: Path, split: str) -> list[Path]:
-    """Return the files of a split in a folder of shards, in order."""
-    return sorted(
-        folder.glob(f"{split}-*.safetensors"), key=lambda path: int(path.stem.rpartition("-")[2])
-    )
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run's configuration says is there: shards of other configurations lie beside them."""
 
+    path: Path
+    trials: int
+    methods: tuple[str, ...]
+    shards: int
 
-def methods_of(run: Path) -> list[tuple[str, str]]:
-    """Return (trial, method) of all methods of a run that have sweeps, trials ascending."""
-    folders = [path.parent for path in run.glob("*/*/sweep") if path.is_dir()]
-    found = sorted((folder.parent.name, folder.name) for folder in folders)
-    if not found:
-        raise InputError(
-            f"{run}: no threshold sweeps below it; run the workflow on a dataset with masks first"
-        )
-    return found
+    @classmethod
+    def read(cls, path: Path) -> "FinishedRun":
+        """Read it; raises InputError for what is no run."""
+        values = read_configuration(path)
+        methods = tuple(method for method in values["methods"] if method != FULL)
+        return cls(path, values["trials"], methods, values["shards"])
+
+    @property
+    def places(self) -> list[tuple[str, str]]:
+        """Trial and method of all activations, trials ascending."""
+        return [(str(trial), method) for trial in range(self.trials) for method in self.methods]
+
+    def files(self, trial: str, method: str, kind: str, split: str) -> list[Path]:
+        """Return the shards of a split's "activations" or "sweep", in order.
+
+        Raises InputError when one is missing.
+        """
+        folder = self.path / trial / method / kind
+        found = [folder / f"{name}.safetensors" for name in shard_names(split, self.shards)]
+        for path in found:
+            if not path.is_file():
+                raise InputError(
+                    f"{path}: no such file. Run the workflow on a dataset with masks first, with"
+                    f" {split!r} among `splits.activations`"
+                )
+        return found
 
 
 def rows(files: Files, settings: ThresholdSettings) -> Iterator[dict[str, Any]]:
     """Yield one row for each trial, method and rule."""
     index = read_index(files.run / "dataset" / "index.csv")
+    run = FinishedRun.read(files.run)
     curves = {}
-    for trial, method in methods_of(files.run):
-        folder = files.run / trial / method
-        sweeps = shards_of(folder / "sweep", files.split)
-        shards = shards_of(folder / "activations", files.split)
-        if not sweeps or not shards:
-            raise InputError(f"{folder}: no sweep or no activations of split {files.split!r}")
+    for trial, method in run.places:
+        sweeps = run.files(trial, method, "sweep", files.split)
+        shards = run.files(trial, method, "activations", files.split)
         curve = curves[trial, method] = merge_shards(sweeps).plain.curve()
         found = _candidates(files, index, shards, settings)
         found |= {f"given {threshold:.2f}": threshold for threshold in GIVEN}
         if files.validation_split:
-            other = shards_of(folder / "sweep", files.validation_split)
-            if not other:
-                raise InputError(f"{folder}: no sweep of split {files.validation_split!r}")
+            other = run.files(trial, method, "sweep", files.validation_split)
             chosen = merge_shards(other).plain.curve()
             found[VALIDATION] = float(chosen.thresholds[chosen.best])
         for rule, threshold in found.items():
             yield _row(trial, method, files.split, rule, threshold, curve)
-    yield from _agreements(files, index, curves)
+    yield from _agreements(files, run, index, curves)
 
 
 def _candidates(
@@ -112,21 +131,20 @@ def _candidates(
 
 
 def _agreements(
-    files: Files, index: Index, curves: dict[tuple[str, str], ThresholdCurve]
+    files: Files, run: FinishedRun, index: Index, curves: dict[tuple[str, str], ThresholdCurve]
 ) -> Iterator[dict[str, Any]]:
     """Yield the thresholds at which each pair of methods agrees best."""
     for (trial, first), (other, second) in permutations(curves, 2):
         if trial != other:
             continue
         agreement = MethodAgreement(even_thresholds(AGREEMENT_STEP))
-        pairs = zip(
-            read_activations(index, shards_of(files.run / trial / first / "activations", files.split)),
-            read_activations(index, shards_of(files.run / trial / second / "activations", files.split)),
-            strict=True,
-        )  # fmt: skip
-        for (record, one), (_, two) in pairs:
+        one, two = (
+            read_activations(index, run.files(trial, method, "activations", files.split))
+            for method in (first, second)
+        )
+        for (record, ours), (_, theirs) in zip(one, two, strict=True):
             if record.labels:
-                agreement.update(one, two, record.height, record.width)
+                agreement.update(ours, theirs, record.height, record.width)
         threshold, _ = method_agreement(agreement)
         rule = f"agreement with {second}"
         yield _row(trial, first, files.split, rule, threshold, curves[trial, first])

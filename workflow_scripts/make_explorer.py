@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from workflow_scripts.console.stage import StageFiles, run_stage
+from workflow_scripts.console.run_files import RunFiles
+from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.index import ImageRecord, read_index
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.run_results import RunFolder, threshold_of
@@ -42,17 +43,14 @@ logger = logging.getLogger(__name__)
 Chooser = tuple[Callable[[int], list[Choice]], str]
 
 
-class Files(StageFiles):
+class Files(RunFiles):
     """Inputs and outputs."""
 
-    run: Path = Field(description="folder of the run, results/<run>")
     index: Path = Field(description="index.csv of the dataset")
     curves: Path = Field(description="curves.csv of the run")
     trial: int = Field(0, ge=0, description="trial whose activations are shown")
-    methods: tuple[str, ...] = Field(min_length=1, description="methods, the baseline first")
     sources: tuple[str, ...] = Field((), description="sources of pseudo-masks, t0.50 …; marked")
     split: str = Field("val", description="split whose images are shown")
-    shards: tuple[str, ...] = Field(min_length=1, description="shards, train-00 val-00 …")
     output: Path = Field(description="page to write (HTML)")
 
 
@@ -60,7 +58,7 @@ def work(files: Files, settings: ExplorerSettings) -> None:
     """Write the page."""
     index = read_index(files.index)
     records = {record.id: record for record in index.of_split(files.split)}
-    folder = RunFolder.of(files.run, files.shards)
+    folder = files.folder
     methods = [method for method in files.methods if method != REFERENCE]
     sweeps = _sweeps(folder, files, methods)
     first = next(iter(sweeps.values()), None)

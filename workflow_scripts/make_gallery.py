@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import Field
 
 from workflow_scripts.console.progress import progress
-from workflow_scripts.console.stage import StageFiles, run_stage
+from workflow_scripts.console.run_files import RunFiles
+from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.index import read_index
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.run_results import RunFolder
@@ -29,24 +30,21 @@ from workflow_scripts.settings.report import GallerySettings
 from workflow_scripts.storage.atomic import atomic_path
 
 
-class Files(StageFiles):
+class Files(RunFiles):
     """Inputs and outputs."""
 
-    run: Path = Field(description="folder of the run, results/<run>")
     index: Path = Field(description="index.csv of the dataset")
     trial: int = Field(0, ge=0, description="trial that is shown")
-    methods: tuple[str, ...] = Field(min_length=1, description="methods, the baseline first")
     source: str = Field(description="source of the pseudo-masks that are shown, such as t0.50")
     splits: tuple[str, ...] = Field(("val", "train"), description="splits whose images are shown")
-    shards: tuple[str, ...] = Field(min_length=1, description="shards, train-00 val-00 …")
     output: Path = Field(description="page to write (HTML)")
 
 
 def work(files: Files, settings: GallerySettings) -> None:
     """Write the page."""
     index = read_index(files.index)
-    folder = RunFolder.of(files.run, files.shards)
-    splits = [split for split in files.splits if split in folder.shards]
+    folder = files.folder
+    splits = [split for split in files.splits if split in folder.splits]
     if not splits:
         raise InputError(f"no shard belongs to the splits {', '.join(files.splits)}; give some")
     colours = safe_colours(len(index.classes))

@@ -1,7 +1,8 @@
 """Draw the figures of a run as vector graphics.
 
-Reads the run's summary and curves, and below its folder the threshold sweeps, evaluations and training
-tables of the given trials, methods, sources of pseudo-masks and shards; writes SVG files. A figure whose
+Reads the run's summary and curves, the tables of its trainings, and below its folder the threshold
+sweeps and evaluations of the given trials, methods, sources of pseudo-masks and shards; writes SVG
+files. A figure whose
 data a run cannot have (no masks, one threshold) is not drawn unless it is asked for by name.
 """
 
@@ -12,9 +13,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from workflow_scripts.console.stage import NoSettings, StageFiles, run_stage
+from workflow_scripts.console.run_files import MeasuredRunFiles
+from workflow_scripts.console.stage import NoSettings, run_stage
 from workflow_scripts.errors import InputError
-from workflow_scripts.evaluation.run_results import RunFolder
 from workflow_scripts.report import cost_figures, mask_figures, threshold_figures
 from workflow_scripts.report.catalogue import planned_figures
 from workflow_scripts.report.run_data import Draw, RunData
@@ -37,19 +38,18 @@ DRAW: dict[str, Draw] = {
 }
 
 
-class Files(StageFiles):
+class Files(MeasuredRunFiles):
     """Inputs and outputs."""
 
-    run: Path = Field(description="folder of the run, results/<run>")
     summary: Path = Field(description="summary.json of the run")
     curves: Path = Field(description="curves.csv of the run")
     trials: tuple[int, ...] = Field(min_length=1, description="numbers of the trials")
-    methods: tuple[str, ...] = Field(min_length=1, description="methods, the baseline first")
     sources: tuple[str, ...] = Field(
         min_length=1, description="sources of pseudo-masks, t0.50 …; the first is shown first"
     )
-    shards: tuple[str, ...] = Field(min_length=1, description="shards, train-00 val-00 …")
-    benchmarks: Path | None = Field(None, description="folder of Snakemake's benchmarks")
+    histories: tuple[Path, ...] = Field(
+        (), description="tables of the trainings, training.csv, below the run's folder"
+    )
     output: Path = Field(description="folder to write the figures to")
     figures: tuple[str, ...] = Field(
         (), description="names of the figures; none given: all that such a run can have"
@@ -59,13 +59,14 @@ class Files(StageFiles):
 def work(files: Files, settings: NoSettings) -> None:
     """Draw the figures."""
     run = RunData(
-        RunFolder.of(files.run, files.shards),
+        files.folder,
         files.trials,
         files.methods,
         files.sources,
         files.summary,
         files.curves,
-        files.benchmarks,
+        files.costs,
+        files.histories,
     )
     with_masks = evaluated_split(run.summary) is not None
     for name in files.figures or planned_figures(with_masks, files.methods, files.sources):

@@ -2,8 +2,9 @@
 
 Reads the threshold sweeps, compositions of seeds and evaluations below the run's folder, for the
 given trials, methods, sources of pseudo-masks and shards; what is not there was not computed and is
-absent from the summary. Writes summary.json, the same as a table, the curves over thresholds, and
-the differences between methods with bootstrap intervals. IoU is in percent.
+absent from the summary, as is what belongs to another configuration. Writes summary.json, the same as
+a table, the curves over thresholds, and the differences between methods with bootstrap intervals. IoU
+is in percent.
 """
 
 import csv
@@ -16,7 +17,8 @@ from typing import Any
 
 from pydantic import Field
 
-from workflow_scripts.console.stage import StageFiles, run_stage
+from workflow_scripts.console.run_files import MeasuredRunFiles
+from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.index import read_index
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.bootstrap import image_counts, paired_difference
@@ -25,7 +27,6 @@ from workflow_scripts.evaluation.run_results import (
     TRUTH,
     RunFolder,
     source_key,
-    stage_seconds,
 )
 from workflow_scripts.evaluation.summary import curve_rows, flatten, summarise_method
 from workflow_scripts.settings.evaluation import SummarySettings
@@ -43,20 +44,14 @@ DIFFERENCE_COLUMNS = (
 )  # fmt: skip
 
 
-class Files(StageFiles):
+class Files(MeasuredRunFiles):
     """Inputs and outputs."""
 
-    run: Path = Field(description="folder of the run, results/<run>")
     index: Path = Field(description="index.csv of the dataset")
     dataset: str = Field(description="name of the dataset, for the summary")
     trials: tuple[int, ...] = Field(min_length=1, description="numbers of the trials")
-    methods: tuple[str, ...] = Field(min_length=1, description="methods, the baseline first")
     sources: tuple[str, ...] = Field(
         min_length=1, description="sources of pseudo-masks, t0.50 …; the first is reported first"
-    )
-    shards: tuple[str, ...] = Field(min_length=1, description="shards, train-00 val-00 …")
-    benchmarks: Path | None = Field(
-        None, description="folder of Snakemake's benchmarks; wall seconds of stages come from it"
     )
     summary: Path = Field(description="summary to write (JSON)")
     table: Path = Field(description="table of the summary to write (CSV)")
@@ -75,7 +70,8 @@ class Files(StageFiles):
 def work(files: Files, settings: SummarySettings) -> None:
     """Write the summary and its tables."""
     index = read_index(files.index)
-    folder = RunFolder.of(files.run, files.shards)
+    folder = files.folder
+    costs = files.costs.costs() if files.costs else {}
     methods = {}
     for method in files.methods:
         sources = [*files.sources, TRUTH]
@@ -91,9 +87,9 @@ def work(files: Files, settings: SummarySettings) -> None:
         "run": files.run.name,
         "dataset": files.dataset,
         "classes": list(index.classes),
-        "images": {split: len(index.of_split(split)) for split in folder.shards},
+        "images": {split: len(index.of_split(split)) for split in folder.splits},
         "trials": len(files.trials),
-        "seconds": stage_seconds(files.benchmarks) if files.benchmarks else {},
+        "seconds": {stage: cost.seconds for stage, cost in costs.items()},
         "methods": methods,
     }
     with atomic_path(files.summary) as temporary:

@@ -1,6 +1,7 @@
 """Thresholds that are chosen, and the stages and configuration that use them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -213,6 +214,8 @@ def test_rules_are_compared_with_the_best(run_folder: Path, capsys: pytest.Captu
         for record in index.of_split("train"):
             sweep.update(record.id, reader.read(record.id), record.labels, read_truth(record))
         write_sweeps(run_folder / f"0/{method}/sweep/train-00.safetensors", Sweeps(sweep, None))
+    configuration = Workflow({**DEMO, "run": "tiny"}).configuration
+    (run_folder / "config.yaml").write_text(configuration)
     out = run_folder / "rules.csv"
     assert (
         compare_thresholds.main(["--run", str(run_folder), "--out", str(out), "--no-refine"]) == 0
@@ -223,4 +226,16 @@ def test_rules_are_compared_with_the_best(run_folder: Path, capsys: pytest.Captu
     shown = capsys.readouterr().out
     for rule in ("consensus", "otsu", "given 0.50", "agreement with cam"):
         assert rule in shown
+    # What a run of two shards and one of another method left behind is not looked at.
+    for method in ("cam", "amn"):
+        for kind in ("activations", "sweep"):
+            first = run_folder / "0" / method / kind / "train-00.safetensors"
+            shutil.copy(first, first.with_name("train-01.safetensors"))
+    shutil.copytree(run_folder / "0/amn", run_folder / "0/older")
+    again = run_folder / "again.csv"
+    words = ["--run", str(run_folder), "--no-refine"]
+    assert compare_thresholds.main([*words, "--out", str(again)]) == 0
+    assert again.read_text() == out.read_text()
+    assert compare_thresholds.main([*words, "--split", "dev"]) == 2
+    assert "dev-00.safetensors" in capsys.readouterr().err
     assert compare_thresholds.main(["--run", str(run_folder / "dataset")]) == 2

@@ -51,7 +51,7 @@ def maskless(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
 
 def draw(run: FinishedRun, output: Path, *extra: str) -> int:
     names = ("run", "summary", "curves", "trials", "methods", "sources", "shards", "benchmarks")
-    return plot_figures.main([*run.flags(*names), "--output", str(output), *extra])
+    return plot_figures.main([*run.flags(*names, "histories"), "--output", str(output), *extra])
 
 
 def pages(run: FinishedRun, folder: Path, *figures: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -238,3 +239,30 @@ def test_stage_names_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert summarise.main(words) == 2
     assert str(lost) in capsys.readouterr().err
     assert not (folder / "summary").exists()
+
+
+def test_what_another_configuration_left_is_not_read(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    words = make_run(folder)
+
+    def summarised(*more: str) -> dict[str, Any]:
+        assert summarise.main([*words, *more]) == 0
+        summary = json.loads((folder / "summary").read_text())
+        return summary["methods"]["amn"]
+
+    clean = summarised()
+    for number in (0, 1):
+        for shard in ("train-00", "val-00", "val-01"):
+            path = folder / f"{number}/amn/propagated_sweep/{shard}.safetensors"
+            write_sweeps(path, sweeps(0.4))
+    # Boundaries were learnt once and no longer are.
+    assert summarised() == clean and "regret" in clean["activations"]["val"]
+    assert "propagated" in summarised("--propagated")
+    # Splits that are no longer evaluated, and masks that are gone.
+    split = summarised("--shards", "train-00", "--segmentation-shards", "val-00", "val-01")
+    assert set(split["activations"]) == {"train"}
+    assert split["segmentation"] == clean["segmentation"]
+    assert set(summarised("--no-masks")) == {"seeds"}
+    assert len(read_rows(folder / "curves")) == len(read_rows(folder / "differences")) == 0
+    summarised("--jobs", "train_cam/0")
+    assert json.loads((folder / "summary").read_text())["seconds"] == {"train_cam": 3.5}

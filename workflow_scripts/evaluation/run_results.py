@@ -9,12 +9,12 @@
 
 A shard is named `{split}-{number}`, a source "t0.50" for a threshold, "auto" or "validation" for a
 chosen one and "truth" for true masks. A
-section without files was not computed; one with some of its shards is an error.
+section without files was not computed; one with some of its shards is an error. Files that the run's
+configuration does not name (boundaries no longer learnt, other splits) are leftovers and not read.
 """
 
-import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -34,49 +34,81 @@ Content = TypeVar("Content")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's folder and the shards that its images were split into, by split."""
+    """A run's folder and what was computed in it; shards are grouped by split."""
 
     path: Path
     shards: dict[str, tuple[str, ...]]
+    """Those whose activations are evaluated."""
+    pseudo_mask_shards: dict[str, tuple[str, ...]]
+    segmentation_shards: dict[str, tuple[str, ...]]
+    has_masks: bool
+    """Whether anything was compared with the truth."""
+    propagated: bool
+    """Whether activations were propagated over learnt boundaries."""
 
     @classmethod
-    def of(cls, path: Path, shards: Sequence[str]) -> "RunFolder":
+    def of(
+        cls,
+        path: Path,
+        shards: Sequence[str],
+        pseudo_mask_shards: Sequence[str] | None = None,
+        segmentation_shards: Sequence[str] | None = None,
+        *,
+        masks: bool = True,
+        propagated: bool = False,
+    ) -> "RunFolder":
         """Group shards "train-00", "train-01", "val-00" by split.
 
-        Raises InputError for a name without a number.
+        Shards of pseudo-masks and segmentation are those of activations if left out. Raises
+        InputError for a name without a number.
         """
-        by_split: dict[str, tuple[str, ...]] = {}
-        for shard in shards:
-            split, dash, number = shard.rpartition("-")
-            if not dash or not number.isdigit():
-                raise InputError(f"shard {shard!r}: expected a split and a number, as in train-00")
-            by_split[split] = (*by_split.get(split, ()), shard)
-        return cls(path, by_split)
+        return cls(
+            path,
+            _by_split(shards),
+            _by_split(shards if pseudo_mask_shards is None else pseudo_mask_shards),
+            _by_split(shards if segmentation_shards is None else segmentation_shards),
+            masks,
+            propagated,
+        )
+
+    @property
+    def splits(self) -> list[str]:
+        """Splits of which the run has anything."""
+        return list(dict.fromkeys([*self.shards, *self.segmentation_shards]))
 
     def sweeps(self, trial: int, method: str) -> dict[str, Sweeps]:
         """Return the threshold sweeps of a method's activations, by split."""
+        if not self.has_masks:
+            return {}
         folder = self.path / str(trial) / method / "sweep"
-        return self._by_split(folder, ".safetensors", merge_shards)
+        return _merged(folder, ".safetensors", self.shards, merge_shards)
 
     def propagated_sweeps(self, trial: int, method: str) -> dict[str, Sweeps]:
         """Return the threshold sweeps of a method's propagated activations, by split."""
+        if not (self.has_masks and self.propagated):
+            return {}
         folder = self.path / str(trial) / method / "propagated_sweep"
-        return self._by_split(folder, ".safetensors", merge_shards)
+        return _merged(folder, ".safetensors", self.shards, merge_shards)
 
     def seeds(self, trial: int, method: str) -> dict[str, Evaluation]:
         """Return the evaluations of a method's seeds, by split."""
+        if not self.has_masks:
+            return {}
         folder = self.path / str(trial) / method / "evaluation" / "seeds"
-        return self._by_split(folder, ".json", merge_evaluations)
+        return _merged(folder, ".json", self.shards, merge_evaluations)
 
     def seed_pixels(self, trial: int, method: str) -> dict[str, SeedPixels]:
         """Return what a method's seeds consist of, by split."""
         folder = self.path / str(trial) / method / "seeds"
-        return self._by_split(folder, ".json", _add_seed_pixels)
+        return _merged(folder, ".json", self.shards, _add_seed_pixels)
 
     def masks(self, trial: int, method: str, source: str, kind: str) -> dict[str, Evaluation]:
         """Return the evaluations of "pseudo_masks" or "segmentation", by split."""
+        if not self.has_masks:
+            return {}
+        shards = {"pseudo_masks": self.shards, "segmentation": self.segmentation_shards}
         folder = self.path / str(trial) / method / source / "evaluation" / kind
-        return self._by_split(folder, ".json", merge_evaluations)
+        return _merged(folder, ".json", shards[kind], merge_evaluations)
 
     def method_results(self, trial: int, method: str, sources: Sequence[str]) -> MethodResults:
         """Return all that a trial has of a method; sources without results are left out."""
@@ -107,21 +139,37 @@ class RunFolder:
             return read_thresholds(chosen).pseudo_mask
         return threshold_of(source)
 
-    def _by_split(
-        self, folder: Path, suffix: str, merge: Callable[[Sequence[Path]], Content]
-    ) -> dict[str, Content]:
-        found = {}
-        for split, shards in self.shards.items():
-            paths = [folder / (shard + suffix) for shard in shards]
-            missing = [path for path in paths if not path.exists()]
-            if not missing:
-                found[split] = merge(paths)
-            elif len(missing) < len(paths):
-                raise InputError(
-                    f"{missing[0]}: no such file, though other shards of {split!r} are there. Run"
-                    " the workflow again, so that it is made."
-                )
-        return found
+
+def _by_split(shards: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Group names of shards by split; raises InputError for a name without a number."""
+    by_split: dict[str, tuple[str, ...]] = {}
+    for shard in shards:
+        split, dash, number = shard.rpartition("-")
+        if not dash or not number.isdigit():
+            raise InputError(f"shard {shard!r}: expected a split and a number, as in train-00")
+        by_split[split] = (*by_split.get(split, ()), shard)
+    return by_split
+
+
+def _merged(
+    folder: Path,
+    suffix: str,
+    by_split: Mapping[str, Sequence[str]],
+    merge: Callable[[Sequence[Path]], Content],
+) -> dict[str, Content]:
+    """Merge the shards of each split that has any file; raises InputError where some are missing."""
+    found = {}
+    for split, shards in by_split.items():
+        paths = [folder / (shard + suffix) for shard in shards]
+        missing = [path for path in paths if not path.exists()]
+        if not missing:
+            found[split] = merge(paths)
+        elif len(missing) < len(paths):
+            raise InputError(
+                f"{missing[0]}: no such file, though other shards of {split!r} are there. Run"
+                " the workflow again, so that it is made."
+            )
+    return found
 
 
 def _totals(evaluations: dict[str, Evaluation]) -> dict:
@@ -169,23 +217,3 @@ def _read_seed_pixels(path: Path) -> SeedPixels:
             f"{path}: not a complete composition of seeds ({error!r}). Delete the file, so that"
             " refine_seeds runs again."
         ) from error
-
-
-def stage_seconds(folder: Path) -> dict[str, float]:
-    """Return the wall seconds of each stage, added over its jobs, from Snakemake's benchmarks.
-
-    The files are tables with a column `s`; a stage is the first part of a file's path below
-    `folder`. Raises InputError when a file is no such table.
-    """
-    seconds: dict[str, float] = {}
-    for path in sorted(folder.rglob("*.tsv")):
-        stage = path.relative_to(folder).with_suffix("").parts[0]
-        try:
-            with path.open(newline="", encoding="utf-8") as stream:
-                runs = [float(row["s"]) for row in csv.DictReader(stream, delimiter="\t")]
-            seconds[stage] = seconds.get(stage, 0.0) + sum(runs) / len(runs)
-        except (KeyError, ValueError, ZeroDivisionError) as error:
-            raise InputError(
-                f"{path}: not a benchmark of Snakemake ({error!r}); delete the file"
-            ) from error
-    return seconds

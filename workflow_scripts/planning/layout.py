@@ -16,6 +16,7 @@ from workflow_scripts.settings.workflow import (
     WorkflowSettings,
     source_name,
 )
+from workflow_scripts.storage.shards import shard_names
 
 NOTHING = "(?!)"
 Wildcards = Any
@@ -122,10 +123,8 @@ class Layout:
 
     def shards(self, *splits: str) -> list[str]:
         """Names of the shards of some splits, each once: train-00, train-01 …"""
-        count = self.settings.shards
-        digits = max(2, len(str(count - 1)))
-        names = [f"{split}-{number:0{digits}d}" for split in splits for number in range(count)]
-        return list(dict.fromkeys(names))
+        names = [shard_names(split, self.settings.shards) for split in dict.fromkeys(splits)]
+        return [name for of_split in names for name in of_split]
 
     @property
     def activation_shards(self) -> list[str]:
@@ -141,6 +140,11 @@ class Layout:
     def segmentation_shards(self) -> list[str]:
         """Shards on which segmentation networks are evaluated."""
         return self.shards(*self.settings.splits.segmentation)
+
+    @property
+    def pseudo_mask_shards(self) -> list[str]:
+        """Shards whose pseudo-masks are evaluated; without masks, those that networks learn from."""
+        return self.activation_shards if self.has_masks else self.training_shards
 
     @property
     def report_shards(self) -> list[str]:

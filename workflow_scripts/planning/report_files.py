@@ -44,13 +44,9 @@ class ReportFiles:
 
     @property
     def pseudo_masks(self) -> list[str]:
-        """Pseudo-masks of the trial and the source that are shown.
-
-        Without masks to evaluate them with, there are those that the networks learn from.
-        """
+        """Pseudo-masks of the trial and the source that are shown."""
         plan = self._plan
-        shards = plan.activation_shards if plan.has_masks else plan.training_shards
-        return self._shown(f"{plan.sources[0]}/pseudo_masks", ".zip", shards)
+        return self._shown(f"{plan.sources[0]}/pseudo_masks", ".zip", plan.pseudo_mask_shards)
 
     @property
     def predictions(self) -> list[str]:

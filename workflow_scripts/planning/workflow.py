@@ -5,12 +5,12 @@ A method that takes `wildcards` can be given to Snakemake as it is.
 """
 
 from workflow_scripts.planning.flags import Flags
+from workflow_scripts.planning.jobs import Jobs
 from workflow_scripts.planning.report_files import ReportFiles
-from workflow_scripts.planning.targets import Targets
 from workflow_scripts.report.catalogue import Item, planned_items
 
 
-class Workflow(Flags, Targets):
+class Workflow(Flags, Jobs):
     """A validated configuration, as the rules see it; what the report needs stands here."""
 
     @property
@@ -25,7 +25,7 @@ class Workflow(Flags, Targets):
 
     @property
     def run_flags(self) -> str:
-        """Trials, methods, sources and shards, for the stages that look at a whole run."""
+        """The same with trials and sources, for the stages that look at a whole run."""
         return (
             f"--trials {' '.join(map(str, self.trials))} {self.shown_flags} "
             f"--sources {' '.join(self.sources)}"
@@ -33,10 +33,14 @@ class Workflow(Flags, Targets):
 
     @property
     def shown_flags(self) -> str:
-        """Methods and shards, for the stages that show one trial."""
-        return (
-            f"--methods {' '.join(self.settings.methods)} --shards {' '.join(self.report_shards)}"
-        )
+        """Methods, and what was made of which shard, for the stages that show one trial."""
+        words = ["--methods", *self.settings.methods, "--shards", *self.activation_shards]
+        words += ["--segmentation-shards", *self.segmentation_shards]
+        if not self.has_masks:
+            words += ["--no-masks", "--pseudo-mask-shards", *self.pseudo_mask_shards]
+        if self.settings.boundary.enabled:
+            words.append("--propagated")
+        return " ".join(words)
 
     @property
     def seeds_of_trials(self) -> str:

@@ -1,6 +1,6 @@
 """What the gallery embeds: for each image its pictures, method by method."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ Picture = dict[str, str]
 
 @dataclass(frozen=True)
 class MethodFiles:
-    """The shards of one method and split that exist, found when they are first asked for."""
+    """The shards of one method and split, found when they are first asked for."""
 
     folder: RunFolder
     trial: int
@@ -31,15 +31,18 @@ class MethodFiles:
     source: str
     split: str
 
-    def _shards(self, place: str, suffix: str) -> list[Path]:
+    def _shards(self, place: str, suffix: str, by_split: Mapping[str, Sequence[str]]) -> list[Path]:
+        """Those that exist: the reference has no activations, for one."""
         folder = self.folder.path / str(self.trial) / self.method / place
-        paths = [folder / (shard + suffix) for shard in self.folder.shards[self.split]]
+        paths = [folder / (shard + suffix) for shard in by_split.get(self.split, ())]
         return [path for path in paths if path.exists()]
 
     @cached_property
     def activations(self) -> dict[str, ActivationReader]:
         """Reader of each image's activation."""
-        readers = map(ActivationReader, self._shards("activations", ".safetensors"))
+        readers = map(
+            ActivationReader, self._shards("activations", ".safetensors", self.folder.shards)
+        )
         return {image_id: reader for reader in readers for image_id in reader.ids}
 
     @cached_property
@@ -47,17 +50,17 @@ class MethodFiles:
         """Readers of seeds, pseudo-masks and predictions, by image."""
         source = TRUTH if self.method == REFERENCE else self.source
         places = {
-            "seeds": "seeds",
-            "pseudo-mask": f"{source}/pseudo_masks",
-            "prediction": f"{source}/segmentation/predictions",
+            "seeds": ("seeds", self.folder.shards),
+            "pseudo-mask": (f"{source}/pseudo_masks", self.folder.pseudo_mask_shards),
+            "prediction": (f"{source}/segmentation/predictions", self.folder.segmentation_shards),
         }
         return {
             kind: {
                 i: reader
-                for reader in map(MaskReader, self._shards(place, ".zip"))
+                for reader in map(MaskReader, self._shards(place, ".zip", shards))
                 for i in reader.ids
             }
-            for kind, place in places.items()
+            for kind, (place, shards) in places.items()
         }
 
 

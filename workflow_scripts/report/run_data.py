@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.errors import InputError
+from workflow_scripts.evaluation.benchmarks import Benchmarks, StageCost
 from workflow_scripts.evaluation.confusion import Confusion
 from workflow_scripts.evaluation.run_results import TRUTH, RunFolder, threshold_of
 from workflow_scripts.evaluation.sweep_file import Sweeps
 from workflow_scripts.report.catalogue import REFERENCE
 from workflow_scripts.report.run_tables import (
     Curve,
-    StageCost,
     curves_of,
     evaluated_split,
     read_summary,
     read_table,
-    stage_costs,
     training_losses,
 )
 
@@ -33,7 +32,9 @@ class RunData:
     sources: tuple[str, ...]
     summary_path: Path
     curves_path: Path
-    benchmarks: Path | None
+    benchmarks: Benchmarks | None
+    histories: tuple[Path, ...] = ()
+    """Tables of the trainings, below the run's folder."""
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -99,11 +100,11 @@ class RunData:
 
     def costs(self) -> dict[str, StageCost]:
         """Return what each stage took."""
-        return stage_costs(self.benchmarks)
+        return self.benchmarks.costs() if self.benchmarks else {}
 
     def losses(self) -> dict[str, list[Any]]:
         """Return the training losses of every network."""
-        return training_losses(self.folder.path, self.trials)
+        return training_losses(self.folder.path, self.histories)
 
 
 Draw = Callable[[RunData, Path], None]

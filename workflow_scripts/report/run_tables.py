@@ -111,58 +111,22 @@ def evaluated_split(summary: dict[str, Any]) -> str | None:
     return splits[-1] if splits else None
 
 
-@dataclass(frozen=True, slots=True)
-class StageCost:
-    """What a stage took, over all its jobs."""
+def training_losses(run: Path, histories: Sequence[Path]) -> dict[str, list[np.ndarray]]:
+    """Return the loss of each epoch, one array a trial, by network ("amn", "cam/t0.50/segmentation").
 
-    seconds: float
-    """Wall time, added."""
-    megabytes: float | None
-    """Largest peak of resident memory of any job; None where it was not measured."""
+    Args:
+        run: Folder of the run.
+        histories: training.csv of each network and trial, below the run's folder.
 
-
-def stage_costs(folder: Path | None) -> dict[str, StageCost]:
-    """Return what each stage took, from Snakemake's benchmarks; nothing without a folder.
-
-    A stage is the first part of a file's path below the folder. Raises InputError when a file is no
-    benchmark.
+    Raises InputError when a file is no training table, or lies elsewhere.
     """
-    costs: dict[str, StageCost] = {}
-    for path in sorted(folder.rglob("*.tsv")) if folder else []:
-        stage = path.relative_to(folder or path).with_suffix("").parts[0]
-        try:
-            with path.open(newline="", encoding="utf-8") as stream:
-                repeats = list(csv.DictReader(stream, delimiter="\t"))
-            seconds = sum(float(row["s"]) for row in repeats) / len(repeats)
-            peaks = [_number(row.get("max_rss", "")) for row in repeats]
-        except (KeyError, ValueError, ZeroDivisionError) as error:
-            raise InputError(
-                f"{path}: not a benchmark of Snakemake ({error!r}); delete the file"
-            ) from error
-        known = costs.get(stage, StageCost(0.0, None))
-        measured = [peak for peak in (known.megabytes, *peaks) if peak is not None]
-        costs[stage] = StageCost(known.seconds + seconds, max(measured, default=None))
-    return costs
-
-
-def _number(text: str) -> float | None:
-    """A job shorter than a measurement has "-" or "NA" for its memory."""
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def training_losses(run: Path, trials: Sequence[int]) -> dict[str, list[np.ndarray]]:
-    """Return the loss of each epoch, one array a trial, by network ("amn", "cam/t0.50/segmentation")."""
     losses: dict[str, list[np.ndarray]] = {}
-    for trial in trials:
-        folder = run / str(trial)
-        for path in sorted(folder.rglob("training.csv")):
-            rows = read_table(path)
-            try:
-                loss = np.array([float(row["loss"]) for row in rows])
-            except (KeyError, ValueError) as error:
-                raise InputError(f"{path}: not a training table ({error!r})") from error
-            losses.setdefault(path.parent.relative_to(folder).as_posix(), []).append(loss)
+    for path in histories:
+        rows = read_table(path)
+        try:
+            _, *network = path.parent.relative_to(run).parts
+            loss = np.array([float(row["loss"]) for row in rows])
+        except (KeyError, ValueError) as error:
+            raise InputError(f"{path}: not a training table of {run} ({error!r})") from error
+        losses.setdefault("/".join(network), []).append(loss)
     return losses

@@ -1,0 +1,116 @@
+"""Which jobs a configuration has, so that benchmarks of others do not count."""
+
+import re
+import shlex
+from collections.abc import Iterable
+
+from workflow_scripts.planning.targets import Targets
+from workflow_scripts.settings.thresholds import AUTO, VALIDATION
+from workflow_scripts.settings.workflow import AMN, CAM, FULL, TRUTH
+
+# Rules that have one job.
+SINGLE = (
+    "prepare_dataset", "record_configuration", "summarise", "plot_figures", "make_gallery",
+    "make_explorer", "make_pages", "render_report",
+)  # fmt: skip
+
+
+def _any(values: Iterable[str]) -> str:
+    """A pattern of one of these values; empty if there are none."""
+    found = [re.escape(value).replace(r"\-", "-") for value in dict.fromkeys(values)]
+    return f"({'|'.join(found)})" if len(found) > 1 else "".join(found)
+
+
+class Jobs(Targets):
+    """Targets with patterns of the names of all jobs that make them: {rule}/{wildcards}."""
+
+    @property
+    def _needed(self) -> list[str]:
+        """Methods that have activations, and those whose seeds they learn from."""
+        sources = [self.settings.seeds_source(name) for name in self._amn]
+        return list(dict.fromkeys([*self.methods, *sources]))
+
+    @property
+    def _amn(self) -> list[str]:
+        return [name for name in self.methods if name in (AMN, *self.settings.variants)]
+
+    def _imported(self, kind: str) -> list[str]:
+        imports = self.settings.imports
+        return [name for name in self._needed if name in imports and getattr(imports[name], kind)]
+
+    def _chosen(self, chooser: str) -> list[str]:
+        """Methods and places whose thresholds a rule chooses, "auto" or "validation"."""
+        masks = self.methods if chooser in self.sources else []
+        given = self._imported("seeds")
+        seeds = [
+            name
+            for name in self._needed
+            if name not in given and self.settings.seed_settings(name).chosen_by == chooser
+        ]
+        return [f"{name}-thresholds" for name in masks] + [
+            f"{name}-seed_thresholds" for name in seeds
+        ]
+
+    def _shards_of(self, *splits: str) -> str:
+        """A pattern of all shards of some splits."""
+        numbers = (name.rpartition("-")[2] for name in self.shards(*splits))
+        return f"{_any(splits)}-{_any(numbers)}" if splits else ""
+
+    @property
+    def _sharded(self) -> dict[str, str]:
+        """Patterns of shards: of all activations, evaluated ones, pseudo-masks, and predictions."""
+        splits = self.settings.splits
+        validation = splits.thresholds if self._chosen(VALIDATION) else ()
+        propagated = validation if VALIDATION in self.sources else ()
+        evaluated = splits.activations if self.has_masks else ()
+        return {
+            "made": self._shards_of(*splits.training, *splits.activations, *validation),
+            "propagated": self._shards_of(*splits.training, *evaluated, *propagated),
+            "masked": self._shards_of(*splits.training, *evaluated),
+            "evaluated": self._shards_of(*evaluated),
+            "predicted": self._shards_of(*splits.segmentation),
+        }
+
+    @property
+    def job_patterns(self) -> list[str]:
+        """Regular expressions of the names of all jobs, one or two for each rule."""
+        shards = self._sharded
+        trials, methods = _any(map(str, self.trials)), _any(self.methods)
+        cam = CAM if CAM in self._needed else ""
+        amn = _any(self._amn)
+        refined = _any(name for name in self._needed if name not in self._imported("seeds"))
+        learnt = methods if self.settings.boundary.enabled else ""
+        sources = _any(self.sources)
+        full = [f"{FULL}-{TRUTH}"] if FULL in self.settings.methods else []
+        networks = _any([*(f"{m}-{s}" for m in self.methods for s in self.sources), *full])
+        truth = networks if self.has_masks else ""
+        rows = [
+            ("train_cam", cam and trials),
+            ("infer_cam", cam and trials, shards["made"]),
+            ("train_amn", trials, amn),
+            ("infer_amn", trials, amn, shards["made"]),
+            ("import_activations", trials, _any(self._imported("activations")), shards["made"]),
+            ("import_seeds", trials, _any(self._imported("seeds")), shards["made"]),
+            ("refine_seeds", trials, refined, shards["made"]),
+            ("choose_thresholds", trials, _any(self._chosen(AUTO))),
+            ("validate_thresholds", trials, _any(self._chosen(VALIDATION))),
+            ("train_boundary", trials, learnt),
+            ("propagate", trials, learnt, shards["propagated"]),
+            ("make_pseudo_masks", trials, methods, sources, shards["masked"]),
+            ("train_segmentation", trials, networks),
+            ("evaluate_segmentation", trials, networks, shards["predicted"]),
+            ("sweep_thresholds", trials, methods, shards["evaluated"]),
+            ("sweep_propagated", trials, learnt, shards["evaluated"]),
+            ("evaluate_seeds", trials, methods, shards["evaluated"]),
+            ("evaluate_masks", trials, methods, sources, "pseudo_masks", shards["evaluated"]),
+            ("evaluate_masks", trials, truth, "segmentation", shards["predicted"]),
+            ("record_figures", trials, truth),
+        ]
+        single = [f"{rule}/{rule}" for rule in SINGLE]
+        return single + [f"{rule}/{'-'.join(parts)}" for rule, *parts in rows if all(parts)]
+
+    @property
+    def benchmark_flags(self) -> str:
+        """Benchmarks of this configuration's jobs."""
+        patterns = " ".join(map(shlex.quote, self.job_patterns))
+        return f"--benchmarks {shlex.quote(self.path('benchmarks'))} --jobs {patterns}"
