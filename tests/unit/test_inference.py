@@ -249,3 +249,7 @@ def test_a_flat_or_empty_map_stays_finite():
     assert mixed_normalisation(zero, torch.ones(3, 3)).equal(zero)
     assert normalise_by_maximum(zero[:0]).shape == (0, 3, 3)
     assert mixed_normalisation(zero[:0], torch.ones(3, 3)).shape == (0, 3, 3)
+
+
+def test_an_image_without_labels_has_maps_without_channels():
+    assert add_resized([torch.zeros(1, 0, 3, 4)], 10, 13).shape == (0, 10, 13)

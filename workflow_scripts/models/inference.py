@@ -77,6 +77,9 @@ def add_resized(maps: Sequence[Tensor], height: int, width: int, multiple: int =
     Returns:
         float32 [K, height, width].
     """
+    if not maps[0].shape[1]:
+        # torch cannot resize what has no channels: an image without labels.
+        return maps[0].new_zeros(0, height, width)
     rounded = tuple(-(-side // multiple) * multiple for side in (height, width))
     resized = (F.interpolate(m, size=rounded, mode="bilinear", align_corners=False) for m in maps)
     first, *others = resized
