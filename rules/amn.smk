@@ -11,8 +11,8 @@ rule train_amn:
         plan.benchmark("train_amn", "{trial}", "{method}")
     wildcard_constraints:
         method=plan.amn_methods,
-    # What others wait for goes before evaluation.
-    priority: 1
+    # What others wait for goes first: AMN waits for all of this, segmentation for AMN.
+    priority: 2
     conda:
         "../envs/environment.yaml"
     threads: plan.threads.amn
@@ -46,8 +46,8 @@ rule infer_amn:
         plan.benchmark("infer_amn", "{trial}", "{method}", "{shard}")
     wildcard_constraints:
         method=plan.amn_methods,
-    # What others wait for goes before evaluation.
-    priority: 1
+    # What others wait for goes first: AMN waits for all of this, segmentation for AMN.
+    priority: 2
     conda:
         "../envs/environment.yaml"
     threads: plan.threads.inference

@@ -8,8 +8,8 @@ rule train_cam:
         plan.log("train_cam", "{trial}"),
     benchmark:
         plan.benchmark("train_cam", "{trial}")
-    # What others wait for goes before evaluation.
-    priority: 1
+    # What others wait for goes first: AMN waits for all of this, segmentation for AMN.
+    priority: 2
     conda:
         "../envs/environment.yaml"
     threads: plan.threads.cam
@@ -39,8 +39,8 @@ rule infer_cam:
         plan.log("infer_cam", "{trial}", "{shard}"),
     benchmark:
         plan.benchmark("infer_cam", "{trial}", "{shard}")
-    # What others wait for goes before evaluation.
-    priority: 1
+    # What others wait for goes first: AMN waits for all of this, segmentation for AMN.
+    priority: 2
     conda:
         "../envs/environment.yaml"
     threads: plan.threads.inference

@@ -14,8 +14,8 @@ rule refine_seeds:
         plan.benchmark("refine_seeds", "{trial}", "{method}", "{shard}")
     wildcard_constraints:
         method=plan.thresholded_methods,
-    # What others wait for goes before evaluation.
-    priority: 1
+    # What others wait for goes first: AMN waits for all of this, segmentation for AMN.
+    priority: 2
     conda:
         "../envs/environment.yaml"
     threads: plan.threads.refinement

@@ -10,6 +10,8 @@ rule choose_thresholds:
         plan.benchmark("choose_thresholds", "{trial}", "{method}", "{place}")
     wildcard_constraints:
         place="thresholds|seed_thresholds",
+    # What others wait for goes first: AMN waits for all of this, segmentation for AMN.
+    priority: 2
     conda:
         "../envs/environment.yaml"
     threads: plan.threads.refinement
@@ -40,6 +42,8 @@ rule validate_thresholds:
         plan.benchmark("validate_thresholds", "{trial}", "{method}", "{place}")
     wildcard_constraints:
         place="thresholds|seed_thresholds",
+    # What others wait for goes first: AMN waits for all of this, segmentation for AMN.
+    priority: 2
     conda:
         "../envs/environment.yaml"
     threads: 1
