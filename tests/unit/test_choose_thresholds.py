@@ -1,6 +1,5 @@
 """Thresholds that are chosen, and the stages and configuration that use them."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +82,7 @@ def flags(folder: Path, split: str = "train") -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("rule", ["consensus", "otsu", "entropy", "fisher", "stability"])
+@pytest.mark.parametrize("rule", ["consensus", "histogram", "colours", "otsu", "entropy", "fisher"])
 def test_rules_split_two_modes_without_a_mask(run_folder: Path, rule: str) -> None:
     for mask in run_folder.rglob("*-mask.png"):
         mask.unlink()
@@ -101,15 +100,6 @@ def test_rules_split_two_modes_without_a_mask(run_folder: Path, rule: str) -> No
         choose_thresholds.main([*flags(run_folder), "--output", str(output), "--rule", rule]) == 0
     )
     assert output.read_bytes() == again
-
-
-def test_refinement_rule_reads_images_but_no_mask(run_folder: Path) -> None:
-    for mask in run_folder.rglob("*-mask.png"):
-        mask.unlink()
-    output = run_folder / "refined.json"
-    more = ["--rule", "refinement", "--sample", "3", "--crf-iterations", "2"]
-    assert choose_thresholds.main([*flags(run_folder), "--output", str(output), *more]) == 0
-    assert 0.2 < json.loads(output.read_text())["pseudo_mask"] < 0.8
 
 
 def test_the_stage_cannot_reach_ground_truth() -> None:
@@ -214,13 +204,19 @@ def test_rules_are_compared_with_the_best(run_folder: Path, capsys: pytest.Captu
             sweep.update(record.id, reader.read(record.id), record.labels, read_truth(record))
         write_sweeps(run_folder / f"0/{method}/sweep/train-00.safetensors", Sweeps(sweep, None))
     out = run_folder / "rules.csv"
-    assert (
-        compare_thresholds.main(["--run", str(run_folder), "--out", str(out), "--no-refine"]) == 0
-    )
+    quick = ["--refined-sample", "3", "--crf-iterations", "2"]
+    assert compare_thresholds.main(["--run", str(run_folder), "--out", str(out), *quick]) == 0
     lines = out.read_text().splitlines()
-    assert lines[0].startswith("trial,method,split,rule,threshold,miou")
+    assert lines[0].startswith("run,trial,method,split,rule,threshold,miou")
     assert all(float(line.rsplit(",", 1)[1]) >= 0 for line in lines[1:])
     shown = capsys.readouterr().out
-    for rule in ("consensus", "otsu", "given 0.50", "agreement with cam"):
+    for rule in (
+        "consensus",
+        "otsu",
+        "stability",
+        "refinement",
+        "given 0.50",
+        "agreement with cam",
+    ):
         assert rule in shown
     assert compare_thresholds.main(["--run", str(run_folder / "dataset")]) == 2

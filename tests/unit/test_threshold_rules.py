@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -6,10 +7,14 @@ import pytest
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.activation_statistics import ActivationStatistics
 from workflow_scripts.evaluation.agreement import MethodAgreement, RefinementAgreement, kappa
+from workflow_scripts.evaluation.colour_separation import ColourSeparation
 from workflow_scripts.evaluation.confusion import Confusion
 from workflow_scripts.evaluation.threshold_sweep import even_thresholds
 from workflow_scripts.evaluation.thresholds import (
     between_class_variance,
+    colours,
+    consensus,
+    histogram,
     method_agreement,
     most_stable,
     otsu,
@@ -122,6 +127,67 @@ def test_otsu_equals_the_textbook_formula(images_alike: bool) -> None:
         ]
         assert found[t] == pytest.approx(low.sum() * high.sum() * (means[1] - means[0]) ** 2)
     assert 0.3 < otsu(gathered, images_alike=images_alike) < 0.6
+
+
+def separable(side: int = 48, number: int = 3) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Photographs with a coloured square; activations fall off from its middle, 0.5 at its border."""
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[:side, :side]
+    distance = np.maximum(abs(x - side / 2 + 0.5), abs(y - side / 2 + 0.5))
+    for _ in range(number):
+        image = random.integers(60, 100, (side, side, 3))
+        image[distance < side / 4] += (80, 40, 0)
+        activation = np.clip(1 - 2 * distance[2::4, 2::4] / side, 0, 1)
+        yield image.astype(np.uint8), activation[None].astype(np.float32)
+
+
+def test_colours_are_separated_best_at_the_objects_border() -> None:
+    separation = ColourSeparation(GRID)
+    for image, activation in separable():
+        separation.update(image, activation)
+    assert separation.images == 3
+    assert 0.4 < colours(separation) < 0.6
+
+
+def test_separation_is_the_share_of_variance_between_the_sides() -> None:
+    separation = ColourSeparation(GRID)
+    [(image, activation)] = separable(number=1)
+    separation.update(image, np.concatenate([activation, activation / 2]))
+    cells = (image / 255).reshape(12, 4, 12, 4, 3).mean(axis=(1, 3))
+    mean = cells.mean(axis=(0, 1))
+    total = ((cells - mean) ** 2).sum()
+    for t in (10, 30, 60):
+        above = activation[0] > GRID[t]
+        sides = (cells[above], cells[~above])
+        between = sum(len(side) * ((side.mean(axis=0) - mean) ** 2).sum() for side in sides)
+        # Pillow rounds the mean of a cell.
+        assert separation.curve()[t] == pytest.approx(between / total, abs=5e-3)
+
+
+def test_grey_images_say_nothing() -> None:
+    separation = ColourSeparation(GRID)
+    separation.update(np.full((20, 20, 3), 90, np.uint8), np.random.rand(1, 5, 5))
+    assert separation.images == 0
+    with pytest.raises(InputError, match="no threshold can be chosen"):
+        colours(separation)
+
+
+def test_consensus_lies_halfway() -> None:
+    separation = ColourSeparation(GRID)
+    for image, activation in separable():
+        separation.update(image, activation)
+    gathered = statistics(scenes())
+    expected = (histogram(gathered) + colours(separation)) / 2
+    assert consensus(gathered, separation) == pytest.approx(expected)
+
+
+def test_two_values_are_split_in_the_middle() -> None:
+    """Imported seeds as activations: 0 or 1."""
+    activation = np.zeros((1, 6, 6), np.float32)
+    activation[0, :3] = 1
+    gathered = ActivationStatistics(3, GRID)
+    gathered.update(activation, (2,), 24, 24)
+    assert 0.4 < histogram(gathered) < 0.6
 
 
 def test_rules_need_something_to_go_by() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.activation_statistics import ActivationStatistics
 from workflow_scripts.evaluation.agreement import MethodAgreement, RefinementAgreement, kappa
+from workflow_scripts.evaluation.colour_separation import ColourSeparation
 
 # A side with a smaller share of the pixels has no variance worth the name.
 _SMALL_SIDE = 1e-3
@@ -82,7 +83,9 @@ def _sides(statistics: ActivationStatistics) -> tuple[_Sides, _Sides]:
     borders = np.concatenate([[0.0], statistics.thresholds.astype(np.float64), [1.0]])
     centre = (borders[1:] + borders[:-1]) / 2
     surprise = -weight * np.log(np.where(weight > 0, weight, 1.0))
-    sums = np.stack([weight, weight * centre, weight * centre**2, surprise])
+    # The values of a bin are spread over it: two values alone have a variance, too.
+    square = centre**2 + np.diff(borders) ** 2 / 12
+    sums = np.stack([weight, weight * centre, weight * square, surprise])
     above = _above(sums)
     return _side(sums.sum(axis=1, keepdims=True) - above), _side(above)
 
@@ -128,13 +131,26 @@ def maximum_entropy(statistics: ActivationStatistics) -> float:
     return _best(split_entropy(statistics), statistics.thresholds)
 
 
-def consensus(statistics: ActivationStatistics) -> float:
-    """Return the median of three rules that err in different directions.
+def histogram(statistics: ActivationStatistics) -> float:
+    """Return the median of three rules on the pooled activations that err in different directions.
 
     Otsu's threshold is too low where objects are small, Fisher's too high where activations fall
     off like an exponential; the entropy's lies mostly between them.
     """
     return float(np.median([otsu(statistics), maximum_entropy(statistics), fisher(statistics)]))
+
+
+def colours(separation: ColourSeparation) -> float:
+    """Return the threshold whose masks separate the images' colours best."""
+    return _best(separation.curve(), separation.thresholds)
+
+
+def consensus(statistics: ActivationStatistics, separation: ColourSeparation) -> float:
+    """Return the mean of what the activations' histogram and the images' colours say.
+
+    The two know nothing of each other, so that one is seldom wrong where the other is.
+    """
+    return (histogram(statistics) + colours(separation)) / 2
 
 
 def refinement_agreement(agreement: RefinementAgreement) -> float:

@@ -26,20 +26,28 @@ class ValidationSettings(Settings):
 
 
 class ThresholdSettings(ValidationSettings):
-    """The rule behind `auto`, which sees activations and image labels but no mask."""
+    """The rule behind `auto`, which sees images, their labels and activations, but no mask."""
 
-    rule: Literal["consensus", "otsu", "entropy", "fisher", "stability", "refinement"] = Field(
+    rule: Literal["consensus", "histogram", "colours", "otsu", "entropy", "fisher"] = Field(
         "consensus",
-        description="consensus: median of the next three. Of the activations of all training images, "
+        description="consensus: mean of the next two. histogram: median of the last three. colours: the "
+        "masks separate the colours of the images best. Of the activations of all training images, "
         "otsu: largest between-class variance; entropy: largest entropy below plus above (Kapur); "
-        "fisher: largest Fisher ratio. stability: the masks change least around it; refinement: the "
-        "masks agree best (kappa) with their own refinement by a dense CRF, which costs minutes",
-    )
-    window: float = Field(
-        0.1, gt=0, lt=1, description="width of the range of thresholds whose masks are compared"
+        "fisher: largest Fisher ratio",
     )
     sample: int = Field(
-        200, ge=1, description="images, evenly spread, whose masks the rule `refinement` refines"
+        1000, ge=1, description="images, evenly spread, whose colours are looked at"
+    )
+
+
+class RuleComparisonSettings(ThresholdSettings):
+    """What rules need that are measured, but not offered."""
+
+    window: float = Field(
+        0.1, gt=0, lt=1, description="stability: width of the range of thresholds that is compared"
+    )
+    refined_sample: int = Field(
+        200, ge=1, description="refinement: images, evenly spread, whose masks are refined"
     )
     gt_prob: float = Field(
         0.7, gt=0.5, lt=1, description="confidence of a thresholded label in the CRF's unary term"
