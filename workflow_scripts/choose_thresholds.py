@@ -1,9 +1,9 @@
 """Choose thresholds for one method's activations by a rule that sees no mask (`auto`).
 
-Reads the index's image labels, all training shards of activations, and some of the images. Writes a
+Reads the index's image labels, all training shards of activations, and many of the images. Writes a
 JSON file: `pseudo_mask`, the background threshold of the pseudo-masks; `seed_foreground` and
-`seed_background`, the two thresholds of the seeds; the `rule`; and for comparison the `candidates`
-of all rules. Thresholds are activations, 0…1.
+`seed_background`, the two thresholds of the seeds; the `rule` that chose; and for comparison the
+`candidates` of all. Thresholds are activations, 0…1.
 """
 
 import logging
@@ -48,18 +48,23 @@ def work(files: Files, settings: ThresholdSettings) -> None:
         read_activations(index, files.activations), description="choose_thresholds: count"
     )
     statistics = gather(images, len(index.classes), even_thresholds(settings.step))
-    sample = sample_activations(index, files.activations, settings.sample)
-    seen = min(settings.sample, count_images(files.activations))
-    shown = progress(sample, total=seen, description="choose_thresholds: colours")
-    separation = gather_colours(shown, statistics.thresholds)
+    separation = None
+    if settings.rule == "colours":
+        sample = sample_activations(index, files.activations, settings.sample)
+        seen = min(settings.sample, count_images(files.activations))
+        shown = progress(sample, total=seen, description="choose_thresholds: colours")
+        separation = gather_colours(shown, statistics.thresholds)
     candidates = label_free_candidates(statistics, separation)
-    chosen = ChosenThresholds.around(
-        candidates[settings.rule], settings.rule, settings.seed_margin, candidates
-    )
+    rule = settings.rule if settings.rule in candidates else "histogram"
+    if rule != settings.rule:
+        logger.warning(
+            "no threshold separates the colours of the images: taken is that of %s", rule
+        )
+    chosen = ChosenThresholds.around(candidates[rule], rule, settings.seed_margin, candidates)
     chosen.write(files.output)
     logger.info(
         "rule %s: pseudo-masks at %.3f, seeds at %.3f and %.3f; candidates: %s",
-        settings.rule, chosen.pseudo_mask, chosen.seed_foreground, chosen.seed_background,
+        rule, chosen.pseudo_mask, chosen.seed_foreground, chosen.seed_background,
         ", ".join(f"{name} {value:.3f}" for name, value in chosen.candidates.items()),
     )  # fmt: skip
 

@@ -12,7 +12,6 @@ from workflow_scripts.evaluation.activation_statistics import ActivationStatisti
 from workflow_scripts.evaluation.colour_separation import ColourSeparation
 from workflow_scripts.evaluation.thresholds import (
     colours,
-    consensus,
     fisher,
     histogram,
     maximum_entropy,
@@ -78,14 +77,17 @@ def gather_colours(activations: Iterable[Activation], thresholds: np.ndarray) ->
 
 
 def label_free_candidates(
-    statistics: ActivationStatistics, separation: ColourSeparation
+    statistics: ActivationStatistics, separation: ColourSeparation | None
 ) -> dict[str, float]:
-    """Return the threshold of each rule that `auto` may stand for."""
-    return {
-        "consensus": consensus(statistics, separation),
+    """Return the threshold of each rule, and of the three behind `histogram`.
+
+    Without `colours` where there is no separation, or none that could choose.
+    """
+    found = {
         "histogram": histogram(statistics),
-        "colours": colours(separation),
         "otsu": otsu(statistics),
         "entropy": maximum_entropy(statistics),
         "fisher": fisher(statistics),
     }
+    best = None if separation is None else colours(separation)
+    return found if best is None else {"colours": best, **found}

@@ -28,16 +28,13 @@ class ValidationSettings(Settings):
 class ThresholdSettings(ValidationSettings):
     """The rule behind `auto`, which sees images, their labels and activations, but no mask."""
 
-    rule: Literal["consensus", "histogram", "colours", "otsu", "entropy", "fisher"] = Field(
-        "consensus",
-        description="consensus: mean of the next two. histogram: median of the last three. colours: the "
-        "masks separate the colours of the images best. Of the activations of all training images, "
-        "otsu: largest between-class variance; entropy: largest entropy below plus above (Kapur); "
-        "fisher: largest Fisher ratio",
+    rule: Literal["colours", "histogram"] = Field(
+        "colours",
+        description="colours: the masks separate the colours of the training images best; where they "
+        "separate none, histogram. histogram: median of three rules on the activations alone: largest "
+        "between-class variance (Otsu), entropy (Kapur) and Fisher ratio",
     )
-    sample: int = Field(
-        1000, ge=1, description="images, evenly spread, whose colours are looked at"
-    )
+    sample: int = Field(1000, ge=1, description="images, evenly spread, whose colours are read")
 
 
 class RuleComparisonSettings(ThresholdSettings):
