@@ -1,7 +1,7 @@
 """Choose thresholds for one method's activations by a rule that sees no mask (`auto`).
 
-Reads the index's image labels, all training shards of activations, and many of the images. Writes a
-JSON file: `pseudo_mask`, the background threshold of the pseudo-masks; `seed_foreground` and
+Reads the index's image labels, all training shards of activations and, for the rule `colours`, many of
+the images. Writes a JSON file: `pseudo_mask`, the background threshold of the pseudo-masks; `seed_foreground` and
 `seed_background`, the two thresholds of the seeds; the `rule` that chose; and for comparison the
 `candidates` of all. Thresholds are activations, 0…1.
 """
@@ -55,7 +55,7 @@ def work(files: Files, settings: ThresholdSettings) -> None:
         shown = progress(sample, total=seen, description="choose_thresholds: colours")
         separation = gather_colours(shown, statistics.thresholds)
     candidates = label_free_candidates(statistics, separation)
-    rule = settings.rule if settings.rule in candidates else "histogram"
+    rule = settings.rule if settings.rule in candidates else "consensus"
     if rule != settings.rule:
         logger.warning(
             "no threshold separates the colours of the images: taken is that of %s", rule

@@ -118,7 +118,7 @@ def _candidates(
     shown = progress(sample, total=min(settings.sample, images), description="colours")
     found = label_free_candidates(statistics, gather_colours(shown, thresholds))
     # As `auto` does.
-    found.setdefault("colours", found["histogram"])
+    found.setdefault("colours", found["consensus"])
     found["stability"] = most_stable(statistics, settings.window)
     if files.refine:
         sample = sample_activations(index, shards, settings.refined_sample)

@@ -44,7 +44,7 @@ def run_folder(tmp_path: Path) -> Path:
     for split in ("train", "dev"):
         for i in range(4):
             labels = (CLASSES[:1], CLASSES[1:], CLASSES, ())[i]
-            disc = (rows_of - 24) ** 2 + (columns - 24) ** 2 < 15**2
+            disc = (rows_of - 18) ** 2 + (columns - 30) ** 2 < 15**2
             image = np.where(disc[..., None], 200, 60) + random.normal(0, 8, (SIZE, SIZE, 3))
             name = f"{split}{i}"
             (folder / "dataset").mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def flags(folder: Path, split: str = "train") -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("rule", ["colours", "histogram"])
+@pytest.mark.parametrize("rule", ["colours", "consensus"])
 def test_rules_split_two_modes_without_a_mask(run_folder: Path, rule: str) -> None:
     for mask in run_folder.rglob("*-mask.png"):
         mask.unlink()
@@ -100,6 +100,19 @@ def test_rules_split_two_modes_without_a_mask(run_folder: Path, rule: str) -> No
         choose_thresholds.main([*flags(run_folder), "--output", str(output), "--rule", rule]) == 0
     )
     assert output.read_bytes() == again
+
+
+def test_without_colours_to_separate_the_consensus_chooses(
+    run_folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for image in (run_folder / "dataset").glob("train?.png"):
+        Image.fromarray(np.full((SIZE, SIZE, 3), 90, np.uint8)).save(image)
+    output, by_colours = run_folder / "chosen.json", ["--rule", "colours"]
+    assert choose_thresholds.main([*flags(run_folder), "--output", str(output), *by_colours]) == 0
+    chosen = read_thresholds(output)
+    assert chosen.rule == "consensus"
+    assert "colours" not in chosen.candidates
+    assert "no threshold separates the colours" in capsys.readouterr().err
 
 
 def test_the_stage_cannot_reach_ground_truth() -> None:
@@ -212,7 +225,7 @@ def test_rules_are_compared_with_the_best(run_folder: Path, capsys: pytest.Captu
     shown = capsys.readouterr().out
     for rule in (
         "colours",
-        "histogram",
+        "consensus",
         "otsu",
         "stability",
         "refinement",

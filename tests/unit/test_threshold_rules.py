@@ -14,7 +14,7 @@ from workflow_scripts.evaluation.threshold_sweep import even_thresholds
 from workflow_scripts.evaluation.thresholds import (
     between_class_variance,
     colours,
-    histogram,
+    consensus,
     method_agreement,
     most_stable,
     otsu,
@@ -187,11 +187,11 @@ def test_objects_in_the_colours_behind_them_choose_nothing() -> None:
     assert colours(separation_of([])) is None
 
 
-def test_without_colours_the_histogram_stands_alone() -> None:
+def test_without_colours_the_consensus_stands_alone() -> None:
     gathered = statistics(scenes())
     found = label_free_candidates(gathered, separation_of(separable()))
-    assert list(found) == ["colours", "histogram", "otsu", "entropy", "fisher"]
-    assert found["histogram"] == np.median([found[name] for name in ("otsu", "entropy", "fisher")])
+    assert list(found) == ["colours", "consensus", "otsu", "entropy", "fisher"]
+    assert found["consensus"] == np.median([found[name] for name in ("otsu", "entropy", "fisher")])
     assert "colours" not in label_free_candidates(gathered, separation_of([]))
 
 
@@ -201,7 +201,7 @@ def test_two_values_are_split_in_the_middle() -> None:
     activation[0, :3] = 1
     gathered = ActivationStatistics(3, GRID)
     gathered.update(activation, (2,), 24, 24)
-    assert 0.4 < histogram(gathered) < 0.6
+    assert 0.4 < consensus(gathered) < 0.6
 
 
 def test_rules_need_something_to_go_by() -> None:

@@ -12,8 +12,8 @@ from workflow_scripts.evaluation.activation_statistics import ActivationStatisti
 from workflow_scripts.evaluation.colour_separation import ColourSeparation
 from workflow_scripts.evaluation.thresholds import (
     colours,
+    consensus,
     fisher,
-    histogram,
     maximum_entropy,
     otsu,
 )
@@ -79,12 +79,12 @@ def gather_colours(activations: Iterable[Activation], thresholds: np.ndarray) ->
 def label_free_candidates(
     statistics: ActivationStatistics, separation: ColourSeparation | None
 ) -> dict[str, float]:
-    """Return the threshold of each rule, and of the three behind `histogram`.
+    """Return the threshold of each rule, and of the three behind `consensus`.
 
     Without `colours` where there is no separation, or none that could choose.
     """
     found = {
-        "histogram": histogram(statistics),
+        "consensus": consensus(statistics),
         "otsu": otsu(statistics),
         "entropy": maximum_entropy(statistics),
         "fisher": fisher(statistics),

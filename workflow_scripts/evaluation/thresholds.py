@@ -135,7 +135,7 @@ def maximum_entropy(statistics: ActivationStatistics) -> float:
     return _best(split_entropy(statistics), statistics.thresholds)
 
 
-def histogram(statistics: ActivationStatistics) -> float:
+def consensus(statistics: ActivationStatistics) -> float:
     """Return the median of three rules on the pooled activations that err in different directions.
 
     Otsu's threshold is too low where objects are small, Fisher's too high where activations fall

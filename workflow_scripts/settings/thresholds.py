@@ -26,15 +26,15 @@ class ValidationSettings(Settings):
 
 
 class ThresholdSettings(ValidationSettings):
-    """The rule behind `auto`, which sees images, their labels and activations, but no mask."""
+    """The rule behind `auto`, which sees activations, image labels and images, but no mask."""
 
-    rule: Literal["colours", "histogram"] = Field(
-        "colours",
-        description="colours: the masks separate the colours of the training images best; where they "
-        "separate none, histogram. histogram: median of three rules on the activations alone: largest "
-        "between-class variance (Otsu), entropy (Kapur) and Fisher ratio",
+    rule: Literal["consensus", "colours"] = Field(
+        "consensus",
+        description="consensus: median of three rules on the activations of all training images: largest "
+        "between-class variance (Otsu), entropy (Kapur) and Fisher ratio. colours: the masks separate "
+        "the colours of the training images best; where they separate none, consensus",
     )
-    sample: int = Field(1000, ge=1, description="images, evenly spread, whose colours are read")
+    sample: int = Field(1000, ge=1, description="colours: images, evenly spread, that are read")
 
 
 class RuleComparisonSettings(ThresholdSettings):
