@@ -1,9 +1,9 @@
 """Choose thresholds for one method's activations by a rule that sees no mask (`auto`).
 
-Reads the index's image labels and all training shards of activations; the rule `refinement` reads
-the images too. Writes a JSON file: `pseudo_mask`, the background threshold of the pseudo-masks;
-`seed_foreground` and `seed_background`, the two thresholds of the seeds; the `rule`; and for
-comparison the `candidates` of all rules that cost nothing more. Thresholds are activations, 0…1.
+Reads the index's image labels, all training shards of activations and, for the rule `colours`, many of
+the images. Writes a JSON file: `pseudo_mask`, the background threshold of the pseudo-masks, and the `rule`
+that chose it; `seed_foreground` and `seed_background`, the two thresholds of the seeds; and for
+comparison the `candidates` of all rules. Thresholds are activations, 0…1.
 """
 
 import logging
@@ -17,8 +17,9 @@ from workflow_scripts.console.progress import progress
 from workflow_scripts.console.stage import StageFiles, run_stage
 from workflow_scripts.datasets.index import read_index
 from workflow_scripts.evaluation.threshold_choice import (
+    count_images,
     gather,
-    gather_agreement,
+    gather_colours,
     label_free_candidates,
     read_activations,
     sample_activations,
@@ -28,6 +29,8 @@ from workflow_scripts.settings.thresholds import ThresholdSettings
 from workflow_scripts.storage.thresholds import ChosenThresholds
 
 logger = logging.getLogger(__name__)
+
+COLOURS, FALLBACK = "colours", "consensus"
 
 
 class Files(StageFiles):
@@ -47,19 +50,27 @@ def work(files: Files, settings: ThresholdSettings) -> None:
         read_activations(index, files.activations), description="choose_thresholds: count"
     )
     statistics = gather(images, len(index.classes), even_thresholds(settings.step))
-    agreement = None
-    if settings.rule == "refinement":
+    separation = None
+    if COLOURS in (settings.rule, settings.seed_rule):
         sample = sample_activations(index, files.activations, settings.sample)
-        shown = progress(sample, total=settings.sample, description="choose_thresholds: refine")
-        agreement = gather_agreement(shown, len(index.classes), settings)
-    candidates = label_free_candidates(statistics, agreement, settings)
+        seen = min(settings.sample, count_images(files.activations))
+        shown = progress(sample, total=seen, description="choose_thresholds: colours")
+        separation = gather_colours(shown, statistics.thresholds)
+    candidates = label_free_candidates(statistics, separation)
+    rule, seed_rule = (
+        name if name in candidates else FALLBACK for name in (settings.rule, settings.seed_rule)
+    )
+    if (rule, seed_rule) != (settings.rule, settings.seed_rule):
+        logger.warning(
+            "no threshold separates the colours of the images: taken is that of %s", FALLBACK
+        )
     chosen = ChosenThresholds.around(
-        candidates[settings.rule], settings.rule, settings.seed_margin, candidates
+        candidates[rule], rule, settings.seed_margin, candidates, candidates[seed_rule]
     )
     chosen.write(files.output)
     logger.info(
-        "rule %s: pseudo-masks at %.3f, seeds at %.3f and %.3f; candidates: %s",
-        settings.rule, chosen.pseudo_mask, chosen.seed_foreground, chosen.seed_background,
+        "pseudo-masks at %.3f (%s), seeds at %.3f and %.3f (%s); candidates: %s",
+        chosen.pseudo_mask, rule, chosen.seed_foreground, chosen.seed_background, seed_rule,
         ", ".join(f"{name} {value:.3f}" for name, value in chosen.candidates.items()),
     )  # fmt: skip
 

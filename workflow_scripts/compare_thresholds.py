@@ -10,7 +10,7 @@ Prints a table of means, and writes every row.
 import csv
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -21,31 +21,41 @@ from pydantic import Field
 
 from workflow_scripts.console.progress import progress
 from workflow_scripts.console.stage import StageFiles, run_stage
+from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.index import Index, read_index
 from workflow_scripts.errors import InputError
-from workflow_scripts.evaluation.agreement import MethodAgreement
+from workflow_scripts.evaluation.agreement import MethodAgreement, RefinementAgreement
 from workflow_scripts.evaluation.sweep_file import merge_shards
 from workflow_scripts.evaluation.threshold_choice import (
+    Activation,
+    count_images,
     gather,
-    gather_agreement,
+    gather_colours,
     label_free_candidates,
     read_activations,
     sample_activations,
 )
 from workflow_scripts.evaluation.threshold_curve import ThresholdCurve
 from workflow_scripts.evaluation.threshold_sweep import even_thresholds
-from workflow_scripts.evaluation.thresholds import method_agreement
+from workflow_scripts.evaluation.thresholds import (
+    method_agreement,
+    most_stable,
+    refinement_agreement,
+)
 from workflow_scripts.refinement.labeller import read_configuration
-from workflow_scripts.settings.thresholds import VALIDATION, ThresholdSettings
+from workflow_scripts.refinement.thresholding import local_labels, refined_labels
+from workflow_scripts.settings.thresholds import VALIDATION, RuleComparisonSettings
+from workflow_scripts.storage.activations import upsample
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.shards import shard_names
 
-COLUMNS = (
-    "trial", "method", "split", "rule", "threshold", "miou", "best_threshold", "best_miou", "regret",
-)  # fmt: skip
+FIGURES = ("threshold", "miou", "best_threshold", "best_miou", "regret")
+COLUMNS = ("run", "trial", "method", "split", "rule", *FIGURES)
 GIVEN = (0.3, 0.5)
 FULL = "full"
 AGREEMENT_STEP = 0.02
+# Each costs a dense CRF an image; the best one is placed between them by a parabola.
+REFINED_GRID = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 class Files(StageFiles):
@@ -97,7 +107,7 @@ class FinishedRun:
         return found
 
 
-def rows(files: Files, settings: ThresholdSettings) -> Iterator[dict[str, Any]]:
+def rows(files: Files, settings: RuleComparisonSettings) -> Iterator[dict[str, Any]]:
     """Yield one row for each trial, method and rule."""
     index = read_index(files.run / "dataset" / "index.csv")
     run = FinishedRun.read(files.run)
@@ -113,21 +123,48 @@ def rows(files: Files, settings: ThresholdSettings) -> Iterator[dict[str, Any]]:
             chosen = merge_shards(other).plain.curve()
             found[VALIDATION] = float(chosen.thresholds[chosen.best])
         for rule, threshold in found.items():
-            yield _row(trial, method, files.split, rule, threshold, curve)
+            yield _row(files, trial, method, rule, threshold, curve)
     yield from _agreements(files, run, index, curves)
 
 
 def _candidates(
-    files: Files, index: Index, shards: Sequence[Path], settings: ThresholdSettings
+    files: Files, index: Index, shards: Sequence[Path], settings: RuleComparisonSettings
 ) -> dict[str, float]:
-    classes = len(index.classes)
-    statistics = gather(read_activations(index, shards), classes, even_thresholds(settings.step))
-    agreement = None
+    thresholds = even_thresholds(settings.step)
+    statistics = gather(read_activations(index, shards), len(index.classes), thresholds)
+    sample = sample_activations(index, shards, settings.sample)
+    images = count_images(shards)
+    shown = progress(sample, total=min(settings.sample, images), description="colours")
+    found = label_free_candidates(statistics, gather_colours(shown, thresholds))
+    # As `auto` does.
+    found.setdefault("colours", found["consensus"])
+    found["stability"] = most_stable(statistics, settings.window)
     if files.refine:
-        sample = sample_activations(index, shards, settings.sample)
-        shown = progress(sample, total=settings.sample, description="refine")
-        agreement = gather_agreement(shown, classes, settings)
-    return label_free_candidates(statistics, agreement, settings)
+        sample = sample_activations(index, shards, settings.refined_sample)
+        seen = min(settings.refined_sample, images)
+        shown = progress(sample, total=seen, description="refine")
+        found["refinement"] = refinement_agreement(
+            gather_agreement(shown, len(index.classes), settings)
+        )
+    return found
+
+
+def gather_agreement(
+    activations: Iterable[Activation], classes: int, settings: RuleComparisonSettings
+) -> RefinementAgreement:
+    """Compare the masks of some images at coarse thresholds with their refinement by a dense CRF."""
+    agreement = RefinementAgreement(classes, REFINED_GRID)
+    for record, activation in activations:
+        if not record.labels:
+            continue
+        enlarged = upsample(activation, record.height, record.width)
+        before = [local_labels(enlarged, threshold) for threshold in REFINED_GRID]
+        after = refined_labels(
+            read_image(record.path), enlarged, REFINED_GRID, settings.gt_prob, settings.crf
+        )
+        names = np.asarray((0, *record.labels), np.uint8)
+        agreement.update([names[labels] for labels in before], [names[labels] for labels in after])
+    return agreement
 
 
 def _agreements(
@@ -147,17 +184,18 @@ def _agreements(
                 agreement.update(ours, theirs, record.height, record.width)
         threshold, _ = method_agreement(agreement)
         rule = f"agreement with {second}"
-        yield _row(trial, first, files.split, rule, threshold, curves[trial, first])
+        yield _row(files, trial, first, rule, threshold, curves[trial, first])
 
 
 def _row(
-    trial: str, method: str, split: str, rule: str, threshold: float, curve: ThresholdCurve
+    files: Files, trial: str, method: str, rule: str, threshold: float, curve: ThresholdCurve
 ) -> dict[str, Any]:
     miou, best = 100 * curve.miou_at(threshold), 100 * float(curve.miou[curve.best])
     return {
+        "run": files.run.resolve().name,
         "trial": trial,
         "method": method,
-        "split": split,
+        "split": files.split,
         "rule": rule,
         "threshold": round(threshold, 4),
         "miou": round(miou, 3),
@@ -176,7 +214,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
         f"{'method':16}{'rule':22}{'threshold':>10}{'mIoU':>8}{'best':>8}{'regret':>8}  trials"
     ]
     means = {
-        key: {name: float(np.mean([row[name] for row in group])) for name in COLUMNS[4:]}
+        key: {name: float(np.mean([row[name] for row in group])) for name in FIGURES}
         for key, group in groups.items()
     }
     for method, rule in sorted(groups, key=lambda key: (key[0], means[key]["regret"])):
@@ -189,7 +227,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def work(files: Files, settings: ThresholdSettings) -> None:
+def work(files: Files, settings: RuleComparisonSettings) -> None:
     """Print the table and write it if asked."""
     found = list(rows(files, settings))
     print(table(found))
@@ -202,7 +240,7 @@ def work(files: Files, settings: ThresholdSettings) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run_stage("compare_thresholds", __doc__, Files, ThresholdSettings, work, argv)
+    return run_stage("compare_thresholds", __doc__, Files, RuleComparisonSettings, work, argv)
 
 
 if __name__ == "__main__":

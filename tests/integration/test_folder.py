@@ -40,7 +40,7 @@ def test_few_and_many_classes(checkout, tmp_path, classes):
         assert "background" in scored
         assert scored <= {"background", *summary["classes"]}
     index = read_index(run / "dataset/index.csv")
-    predictions = run / "0/amn/t0.50/segmentation/predictions/val-00.zip"
+    predictions = run / "0/amn/auto/segmentation/predictions/val-00.zip"
     with MaskReader(predictions) as masks:
         assert list(masks.ids) == [record.id for record in index.of_split("val")]
 
@@ -58,7 +58,7 @@ def test_without_masks_everything_runs_and_nothing_is_evaluated(checkout, tmp_pa
             figures["seeds"]["train"][k]["mean"] for k in ("background", "foreground", "ignored")
         ]
         assert sum(shares) == pytest.approx(1)
-        assert (run / f"0/{method}/t0.50/segmentation/predictions/val-00.zip").is_file()
+        assert (run / f"0/{method}/auto/segmentation/predictions/val-00.zip").is_file()
     assert not list(run.rglob("evaluation"))
     with (run / "summary.csv").open() as stream:
         assert {row["section"] for row in csv.DictReader(stream)} == {"seeds"}

@@ -7,7 +7,7 @@ from safetensors.numpy import load_file
 from workflow_scripts.storage.activations import ActivationReader
 from workflow_scripts.storage.masks import MaskReader, encode_mask
 
-THRESHOLDS = {"foreground_threshold": 0.60, "background_threshold": 0.35}
+THRESHOLDS = {"foreground_threshold": "auto", "background_threshold": "auto"}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,6 @@ def imported(tiny_run, tmp_path_factory):
             "manual": {"seeds": str(folder)},
         },
         variants={"amn_on_theirs": {"seeds_from": "theirs"}},
-        refine_seeds={"cam": THRESHOLDS, "amn": THRESHOLDS},
         methods=["cam", "amn", "theirs", "amn_on_theirs", "manual"],
     )
     try:

@@ -66,7 +66,7 @@ def test_a_new_threshold_makes_new_masks_only(tiny_run, edited):
 
 def test_another_rule_chooses_anew_and_reruns_what_follows(tiny_run, edited):
     """The seeds depend on it and so does AMN; the classifier does not."""
-    tiny_run.configure(choose_thresholds={"rule": "otsu"})
+    tiny_run.configure(choose_thresholds={"rule": "consensus"})
     planned = tiny_run.planned()
     assert {"choose_thresholds", "refine_seeds", "train_amn", "make_pseudo_masks"} <= planned
     assert {"train_segmentation", "summarise"} <= planned

@@ -1,6 +1,5 @@
 """Thresholds that are chosen, and the stages and configuration that use them."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -46,7 +45,7 @@ def run_folder(tmp_path: Path) -> Path:
     for split in ("train", "dev"):
         for i in range(4):
             labels = (CLASSES[:1], CLASSES[1:], CLASSES, ())[i]
-            disc = (rows_of - 24) ** 2 + (columns - 24) ** 2 < 15**2
+            disc = (rows_of - 18) ** 2 + (columns - 30) ** 2 < 15**2
             image = np.where(disc[..., None], 200, 60) + random.normal(0, 8, (SIZE, SIZE, 3))
             name = f"{split}{i}"
             (folder / "dataset").mkdir(parents=True, exist_ok=True)
@@ -84,7 +83,7 @@ def flags(folder: Path, split: str = "train") -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("rule", ["consensus", "otsu", "entropy", "fisher", "stability"])
+@pytest.mark.parametrize("rule", ["colours", "consensus"])
 def test_rules_split_two_modes_without_a_mask(run_folder: Path, rule: str) -> None:
     for mask in run_folder.rglob("*-mask.png"):
         mask.unlink()
@@ -104,13 +103,17 @@ def test_rules_split_two_modes_without_a_mask(run_folder: Path, rule: str) -> No
     assert output.read_bytes() == again
 
 
-def test_refinement_rule_reads_images_but_no_mask(run_folder: Path) -> None:
-    for mask in run_folder.rglob("*-mask.png"):
-        mask.unlink()
-    output = run_folder / "refined.json"
-    more = ["--rule", "refinement", "--sample", "3", "--crf-iterations", "2"]
-    assert choose_thresholds.main([*flags(run_folder), "--output", str(output), *more]) == 0
-    assert 0.2 < json.loads(output.read_text())["pseudo_mask"] < 0.8
+def test_without_colours_to_separate_the_consensus_chooses(
+    run_folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for image in (run_folder / "dataset").glob("train?.png"):
+        Image.fromarray(np.full((SIZE, SIZE, 3), 90, np.uint8)).save(image)
+    output, by_colours = run_folder / "chosen.json", ["--rule", "colours"]
+    assert choose_thresholds.main([*flags(run_folder), "--output", str(output), *by_colours]) == 0
+    chosen = read_thresholds(output)
+    assert chosen.rule == "consensus"
+    assert "colours" not in chosen.candidates
+    assert "no threshold separates the colours" in capsys.readouterr().err
 
 
 def test_the_stage_cannot_reach_ground_truth() -> None:
@@ -217,14 +220,21 @@ def test_rules_are_compared_with_the_best(run_folder: Path, capsys: pytest.Captu
     configuration = Workflow({**DEMO, "run": "tiny"}).configuration
     (run_folder / "config.yaml").write_text(configuration)
     out = run_folder / "rules.csv"
-    assert (
-        compare_thresholds.main(["--run", str(run_folder), "--out", str(out), "--no-refine"]) == 0
-    )
+    quick = ["--refined-sample", "3", "--crf-iterations", "2"]
+    assert compare_thresholds.main(["--run", str(run_folder), "--out", str(out), *quick]) == 0
     lines = out.read_text().splitlines()
-    assert lines[0].startswith("trial,method,split,rule,threshold,miou")
+    assert lines[0].startswith("run,trial,method,split,rule,threshold,miou")
     assert all(float(line.rsplit(",", 1)[1]) >= 0 for line in lines[1:])
     shown = capsys.readouterr().out
-    for rule in ("consensus", "otsu", "given 0.50", "agreement with cam"):
+    for rule in (
+        "colours",
+        "consensus",
+        "otsu",
+        "stability",
+        "refinement",
+        "given 0.50",
+        "agreement with cam",
+    ):
         assert rule in shown
     # What a run of two shards and one of another method left behind is not looked at.
     for method in ("cam", "amn"):
@@ -233,7 +243,7 @@ def test_rules_are_compared_with_the_best(run_folder: Path, capsys: pytest.Captu
             shutil.copy(first, first.with_name("train-01.safetensors"))
     shutil.copytree(run_folder / "0/amn", run_folder / "0/older")
     again = run_folder / "again.csv"
-    words = ["--run", str(run_folder), "--no-refine"]
+    words = ["--run", str(run_folder), *quick]
     assert compare_thresholds.main([*words, "--out", str(again)]) == 0
     assert again.read_text() == out.read_text()
     assert compare_thresholds.main([*words, "--split", "dev"]) == 2

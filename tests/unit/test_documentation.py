@@ -15,6 +15,9 @@ from workflow_scripts.planning.documentation import (
     with_graph,
 )
 from workflow_scripts.planning.result_table import BEGIN, END, result_table
+from workflow_scripts.planning.threshold_table import BEGIN as RULES_BEGIN
+from workflow_scripts.planning.threshold_table import END as RULES_END
+from workflow_scripts.planning.threshold_table import tables as rule_tables
 from workflow_scripts.settings.workflow import WorkflowSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,6 +95,43 @@ def test_result_table_by_hand():
 
 def test_the_readme_has_a_place_for_results():
     assert "| AMN | 1 |" in between(README, BEGIN, END, "| AMN | 1 |")
+
+
+def test_tables_of_rules_by_hand():
+    def row(run, trial, method, rule, threshold, regret):
+        return {
+            "run": run, "trial": trial, "method": method, "split": "train", "rule": rule,
+            "threshold": threshold, "miou": str(60 - float(regret)), "best_threshold": "0.6",
+            "best_miou": "60", "regret": regret,
+        }  # fmt: skip
+
+    study = [
+        row("study", "0", "cam", "otsu", "0.4", "5"),
+        row("study", "1", "cam", "otsu", "0.5", "3"),
+        row("study", "0", "cam", "colours", "0.6", "0"),
+        row("study", "1", "cam", "colours", "0.6", "0.5"),
+        row("study", "0", "amn", "otsu", "0.4", "1"),
+        row("study", "0", "amn", "colours", "0.5", "2"),
+        row("study", "0", "amn", "agreement with cam", "0.5", "9"),
+    ]
+    other = [row("small", "0", "cam", "otsu", "0.2", "12")]
+    lines = rule_tables([study, other]).splitlines()
+    assert lines[0] == "Run `study`, split train, 2 trial(s):"
+    assert lines[2].startswith(
+        "| rule | CAM (best 60.0 at 0.60): threshold | mIoU | regret (trials) | AMN"
+    )
+    assert lines[4] == "| colours | 0.60 | 59.8 | 0.2 (0.0, 0.5) | 0.50 | 58.0 | 2.0 (2.0) |"
+    assert lines[6].startswith("| agreement |")
+    assert (
+        lines[10]
+        == "| rule | study train, CAM | study train, AMN | small train, CAM | mean | largest |"
+    )
+    assert "| otsu | 4.0 | 1.0 | 12.0 | 5.7 | 12.0 |" in lines
+
+
+def test_the_document_of_rules_has_a_place_for_them():
+    text = (ROOT / "docs/thresholds.md").read_text(encoding="utf-8")
+    assert "| otsu |" in between(text, RULES_BEGIN, RULES_END, "| otsu |")
 
 
 def test_what_the_readme_names_exists():

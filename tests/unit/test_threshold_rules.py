@@ -1,3 +1,4 @@
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -6,10 +7,14 @@ import pytest
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.activation_statistics import ActivationStatistics
 from workflow_scripts.evaluation.agreement import MethodAgreement, RefinementAgreement, kappa
+from workflow_scripts.evaluation.colour_separation import ColourSeparation
 from workflow_scripts.evaluation.confusion import Confusion
+from workflow_scripts.evaluation.threshold_choice import label_free_candidates
 from workflow_scripts.evaluation.threshold_sweep import even_thresholds
 from workflow_scripts.evaluation.thresholds import (
     between_class_variance,
+    colours,
+    consensus,
     method_agreement,
     most_stable,
     otsu,
@@ -122,6 +127,81 @@ def test_otsu_equals_the_textbook_formula(images_alike: bool) -> None:
         ]
         assert found[t] == pytest.approx(low.sum() * high.sum() * (means[1] - means[0]) ** 2)
     assert 0.3 < otsu(gathered, images_alike=images_alike) < 0.6
+
+
+def separable(side: int = 48, number: int = 6) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Photographs with a coloured square off the middle; activations are 0.5 at its border."""
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[:side, :side]
+    for i in range(number):
+        row, column = side / 4 + side / 2 * (i % 2), side / 4
+        distance = np.maximum(abs(x + 0.5 - column), abs(y + 0.5 - row))
+        image = random.integers(60, 100, (side, side, 3))
+        image[distance < side / 4] += (80, 40, i)
+        activation = np.clip(1 - 2 * distance[2::4, 2::4] / side, 0, 1)
+        yield image.astype(np.uint8), activation[None].astype(np.float32)
+
+
+def separation_of(images: Iterable[tuple[np.ndarray, np.ndarray]]) -> ColourSeparation:
+    separation = ColourSeparation(GRID)
+    for image, activation in images:
+        separation.update(image, activation)
+    return separation
+
+
+def test_colours_are_separated_best_at_the_objects_border() -> None:
+    separation = separation_of(separable())
+    assert separation.images == 6
+    chosen = colours(separation)
+    assert chosen is not None
+    assert 0.4 < chosen < 0.6
+
+
+def test_separation_is_the_share_between_the_sides_beyond_that_of_mirror_images() -> None:
+    images = list(separable(number=2))
+    found = separation_of(images).curve()
+    for t in (10, 30, 60):
+        shares = []
+        for image, activation in images:
+            cells = (image / 255).reshape(12, 4, 12, 4, 3).mean(axis=(1, 3))
+            cells -= cells.mean(axis=(0, 1))
+            above = activation[0] > GRID[t]
+
+            def explained(cells: np.ndarray, above: np.ndarray = above) -> float:
+                sides = (cells[above], cells[~above])
+                between = sum(len(side) * (side.mean(axis=0) ** 2).sum() for side in sides)
+                return between / (cells**2).sum()
+
+            turned = (cells[:, ::-1], cells[::-1], cells[::-1, ::-1])
+            shares.append((explained(cells), np.mean([explained(other) for other in turned])))
+        own, chance = np.mean(shares, axis=0)
+        # Pillow rounds the mean of a cell.
+        assert found[t] == pytest.approx((own - chance) / (1 - chance), abs=5e-3)
+
+
+def test_objects_in_the_colours_behind_them_choose_nothing() -> None:
+    noise = np.random.default_rng(1).integers(60, 100, (6, 48, 48, 3)).astype(np.uint8)
+    plain = [(image, activation) for image, (_, activation) in zip(noise, separable(), strict=True)]
+    assert colours(separation_of(plain)) is None
+    assert colours(separation_of([(np.full((48, 48, 3), 90, np.uint8), plain[0][1])])) is None
+    assert colours(separation_of([])) is None
+
+
+def test_without_colours_the_consensus_stands_alone() -> None:
+    gathered = statistics(scenes())
+    found = label_free_candidates(gathered, separation_of(separable()))
+    assert list(found) == ["colours", "consensus", "otsu", "entropy", "fisher"]
+    assert found["consensus"] == np.median([found[name] for name in ("otsu", "entropy", "fisher")])
+    assert "colours" not in label_free_candidates(gathered, separation_of([]))
+
+
+def test_two_values_are_split_in_the_middle() -> None:
+    """Imported seeds as activations: 0 or 1."""
+    activation = np.zeros((1, 6, 6), np.float32)
+    activation[0, :3] = 1
+    gathered = ActivationStatistics(3, GRID)
+    gathered.update(activation, (2,), 24, 24)
+    assert 0.4 < consensus(gathered) < 0.6
 
 
 def test_rules_need_something_to_go_by() -> None:

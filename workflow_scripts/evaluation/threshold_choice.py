@@ -9,22 +9,15 @@ from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.index import ImageRecord, Index
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.activation_statistics import ActivationStatistics
-from workflow_scripts.evaluation.agreement import RefinementAgreement
+from workflow_scripts.evaluation.colour_separation import ColourSeparation
 from workflow_scripts.evaluation.thresholds import (
+    colours,
     consensus,
     fisher,
     maximum_entropy,
-    most_stable,
     otsu,
-    refinement_agreement,
 )
-from workflow_scripts.refinement.thresholding import local_labels, refined_labels
-from workflow_scripts.settings.thresholds import ThresholdSettings
-from workflow_scripts.storage.activations import ActivationReader, upsample
-
-# Each costs a dense CRF an image; the best one is placed between them by a parabola.
-REFINED_GRID = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-
+from workflow_scripts.storage.activations import ActivationReader
 
 Activation = tuple[ImageRecord, np.ndarray]
 
@@ -58,49 +51,43 @@ def gather(
 
 def sample_activations(index: Index, shards: Sequence[Path], sample: int) -> Iterator[Activation]:
     """Yield what `read_activations` does for at most `sample` images, evenly spread."""
-    count = sum(len(_ids(shard)) for shard in shards)
+    count = count_images(shards)
     chosen = set(np.linspace(0, count - 1, min(sample, count)).round().astype(int).tolist())
     for number, image in enumerate(read_activations(index, shards)):
         if number in chosen:
             yield image
 
 
-def _ids(shard: Path) -> tuple[str, ...]:
-    with ActivationReader(shard) as reader:
-        return reader.ids
+def count_images(shards: Sequence[Path]) -> int:
+    """Return the number of images of some shards."""
+    count = 0
+    for shard in shards:
+        with ActivationReader(shard) as reader:
+            count += len(reader.ids)
+    return count
 
 
-def gather_agreement(
-    activations: Iterable[Activation], classes: int, settings: ThresholdSettings
-) -> RefinementAgreement:
-    """Compare the masks of some images at coarse thresholds with their refinement by a dense CRF."""
-    agreement = RefinementAgreement(classes, REFINED_GRID)
+def gather_colours(activations: Iterable[Activation], thresholds: np.ndarray) -> ColourSeparation:
+    """Look at the colours of some images; those without labels are passed over."""
+    separation = ColourSeparation(thresholds)
     for record, activation in activations:
-        if not record.labels:
-            continue
-        enlarged = upsample(activation, record.height, record.width)
-        before = [local_labels(enlarged, threshold) for threshold in REFINED_GRID]
-        after = refined_labels(
-            read_image(record.path), enlarged, REFINED_GRID, settings.gt_prob, settings.crf
-        )
-        names = np.asarray((0, *record.labels), np.uint8)
-        agreement.update([names[labels] for labels in before], [names[labels] for labels in after])
-    return agreement
+        if record.labels:
+            separation.update(read_image(record.path), activation)
+    return separation
 
 
 def label_free_candidates(
-    statistics: ActivationStatistics,
-    agreement: RefinementAgreement | None,
-    settings: ThresholdSettings,
+    statistics: ActivationStatistics, separation: ColourSeparation | None
 ) -> dict[str, float]:
-    """Return the threshold of each rule; `refinement` only where its counts are given."""
+    """Return the threshold of each rule, and of the three behind `consensus`.
+
+    Without `colours` where there is no separation, or none that could choose.
+    """
     found = {
         "consensus": consensus(statistics),
         "otsu": otsu(statistics),
         "entropy": maximum_entropy(statistics),
         "fisher": fisher(statistics),
-        "stability": most_stable(statistics, settings.window),
     }
-    if agreement is not None:
-        found["refinement"] = refinement_agreement(agreement)
-    return found
+    best = None if separation is None else colours(separation)
+    return found if best is None else {"colours": best, **found}

@@ -233,7 +233,7 @@ def between(text: str, begin: str, end: str, content: str) -> str:
     before, found, rest = text.partition(begin)
     _, found_end, after = rest.partition(end)
     if not (found and found_end):
-        raise ValueError(f"README.md lacks the lines {begin} and {end}")
+        raise ValueError(f"the document lacks the lines {begin} and {end}")
     return f"{before}{begin}\n\n{content}\n\n{end}{after}"
 
 

@@ -9,6 +9,7 @@ from workflow_scripts.settings.dense_crf import CrfSettings
 
 AUTO, VALIDATION = "auto", "validation"
 Named = Literal["auto", "validation"]
+Rule = Literal["colours", "consensus"]
 Threshold = Annotated[float, Field(gt=0, lt=1)] | Named
 
 
@@ -20,26 +21,35 @@ class ValidationSettings(Settings):
         0.125,
         gt=0,
         lt=0.5,
-        description="distance of the seeds' two thresholds from that of the pseudo-masks; at most "
-        "half the way to 0 or 1",
+        description="distance of the seeds' two thresholds from their middle; at most half the way to 0 "
+        "or 1",
     )
 
 
 class ThresholdSettings(ValidationSettings):
-    """The rule behind `auto`, which sees activations and image labels but no mask."""
+    """The rule behind `auto`, which sees activations, image labels and images, but no mask."""
 
-    rule: Literal["consensus", "otsu", "entropy", "fisher", "stability", "refinement"] = Field(
-        "consensus",
-        description="consensus: median of the next three. Of the activations of all training images, "
-        "otsu: largest between-class variance; entropy: largest entropy below plus above (Kapur); "
-        "fisher: largest Fisher ratio. stability: the masks change least around it; refinement: the "
-        "masks agree best (kappa) with their own refinement by a dense CRF, which costs minutes",
+    rule: Rule = Field(
+        "colours",
+        description="rule for the pseudo-masks. colours: the masks separate the colours of the training "
+        "images best; where they separate none, consensus. consensus: median of three rules on the "
+        "activations of all training images: largest between-class variance (Otsu), entropy (Kapur) and "
+        "Fisher ratio",
     )
+    seed_rule: Rule = Field(
+        "consensus", description="rule for the middle of the seeds' two thresholds"
+    )
+    sample: int = Field(1000, ge=1, description="colours: images, evenly spread, that are read")
+
+
+class RuleComparisonSettings(ThresholdSettings):
+    """What rules need that are measured, but not offered."""
+
     window: float = Field(
-        0.1, gt=0, lt=1, description="width of the range of thresholds whose masks are compared"
+        0.1, gt=0, lt=1, description="stability: width of the range of thresholds that is compared"
     )
-    sample: int = Field(
-        200, ge=1, description="images, evenly spread, whose masks the rule `refinement` refines"
+    refined_sample: int = Field(
+        200, ge=1, description="refinement: images, evenly spread, whose masks are refined"
     )
     gt_prob: float = Field(
         0.7, gt=0.5, lt=1, description="confidence of a thresholded label in the CRF's unary term"

@@ -18,22 +18,29 @@ class ChosenThresholds:
     seed_foreground: float
     seed_background: float
     rule: str
+    """What chose the pseudo-masks' threshold."""
     candidates: Mapping[str, float] = field(default_factory=dict)
     """Threshold of the pseudo-masks by each rule that was computed."""
 
     @classmethod
     def around(
-        cls, threshold: float, rule: str, margin: float, candidates: Mapping[str, float]
+        cls,
+        threshold: float,
+        rule: str,
+        margin: float,
+        candidates: Mapping[str, float],
+        seeds: float | None = None,
     ) -> "ChosenThresholds":
-        """Place the seeds' thresholds on both sides of the pseudo-masks' one.
+        """Place the seeds' thresholds on both sides of `seeds`, else of the pseudo-masks' threshold.
 
         With a margin of 0.125 this gives about the constants that were tuned on masks: 0.30 and
         0.05 where the CAM's best threshold is 0.15, 0.45 and 0.15 where AMN's is 0.30.
         """
+        centre = threshold if seeds is None else seeds
         return cls(
             pseudo_mask=round(threshold, 6),
-            seed_foreground=round(min(threshold + margin, (1 + threshold) / 2), 6),
-            seed_background=round(max(threshold - margin, threshold / 2), 6),
+            seed_foreground=round(min(centre + margin, (1 + centre) / 2), 6),
+            seed_background=round(max(centre - margin, centre / 2), 6),
             rule=rule,
             candidates={name: round(value, 6) for name, value in candidates.items()},
         )

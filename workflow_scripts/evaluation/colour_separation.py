@@ -1,0 +1,70 @@
+"""How well masks at each threshold separate the colours of images; no ground truth takes part."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from workflow_scripts.storage.activations import STRIDE
+
+# Standard deviation of the colours (0…1) below which an image has none to separate.
+_FLAT = 1e-3
+
+
+class ColourSeparation:
+    """Share of the colours' variance that thresholded masks explain, corrected for chance, over images.
+
+    It is the variance between the mean colours of a mask's two sides over that of all pixels: Otsu's
+    criterion, but in the image instead of in the activations, so that their scale does not matter. It is
+    largest where the mask's border is the object's. But any blob explains something, as neighbouring
+    pixels are alike, and one of half the image the most. That share is what the same mask explains of
+    the image's three mirror images (left to right, upside down, both): with `a` of the image and `b` of
+    the mirror images, (a − b) / (1 − b) is left, as in Cohen's κ. Image and activations are compared at
+    the resolution at which activations are stored.
+    """
+
+    def __init__(self, thresholds: Sequence[float] | np.ndarray) -> None:
+        self.thresholds = np.asarray(thresholds, np.float32)
+        self.images = 0
+        # Sums over the images of b, of a − b and of its square, at each threshold.
+        self._chance, self._excess, self._squares = np.zeros((3, len(self.thresholds)))
+
+    def update(self, image: np.ndarray, activation: np.ndarray) -> None:
+        """Add an image uint8[H, W, 3] by its stored activation float32[k, ceil(H/4), ceil(W/4)], k ≥ 1."""
+        small = np.asarray(Image.fromarray(image).reduce(STRIDE), np.float64) / 255
+        colours = small - small.mean(axis=(0, 1))
+        total = (colours**2).sum()
+        if total < _FLAT**2 * colours[..., 0].size:
+            return
+        bins = np.searchsorted(self.thresholds, activation.max(axis=0).ravel(), side="left")
+        mirrored = (colours[:, ::-1], colours[::-1], colours[::-1, ::-1])
+        chance = np.mean([self._between(bins, other) for other in mirrored], axis=0) / total
+        excess = self._between(bins, colours) / total - chance
+        self._chance += chance
+        self._excess += excess
+        self._squares += excess**2
+        self.images += 1
+
+    def _between(self, bins: np.ndarray, colours: np.ndarray) -> np.ndarray:
+        """Variance between the two sides, times pixels, at each threshold; `colours` have mean 0."""
+        length = len(self.thresholds) + 1
+        pixels = np.bincount(bins, minlength=length)
+        sums = np.stack([np.bincount(bins, c.ravel(), length) for c in np.moveaxis(colours, -1, 0)])
+        above, sum_above = (np.cumsum(a[..., ::-1], axis=-1)[..., -2::-1] for a in (pixels, sums))
+        # All colours sum to 0: below, the sum is that above with the other sign; of no pixels it is 0.
+        weight = 1 / np.maximum(above, 1) + 1 / np.maximum(len(bins) - above, 1)
+        return (sum_above**2).sum(axis=0) * weight
+
+    def curve(self) -> np.ndarray:
+        """Return the explained share beyond chance, float64[T]; NaN without images."""
+        if not self.images:
+            return np.full(len(self.thresholds), np.nan)
+        return self._excess / (self.images - self._chance)
+
+    def standard_errors(self) -> np.ndarray:
+        """Return how many standard errors the mean of `a − b` lies above 0, float64[T]."""
+        if self.images < 2:
+            return np.zeros(len(self.thresholds))
+        mean = self._excess / self.images
+        variance = np.maximum(self._squares / self.images - mean**2, 0) / (self.images - 1)
+        return np.divide(mean, np.sqrt(variance), out=np.zeros_like(mean), where=variance > 0)
