@@ -89,6 +89,9 @@ def test_label_follows_learnt_boundaries_as_the_run_does(tiny_run, tmp_path):
     run = results / "tiny"
     shutil.copytree(tiny_run.folder / RUN, run)
     shutil.rmtree(run / "0/amn/auto")
+    # A run without boundaries stores no map for them.
+    for method in ("cam", "amn"):
+        shutil.rmtree(run / "0" / method / "activations")
     (run / "config.yaml").unlink()
     tiny_run.configure(results=str(results), boundary=BOUNDARY)
     try:
