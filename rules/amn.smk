@@ -2,6 +2,7 @@ rule train_amn:
     input:
         index=plan.index,
         seeds=plan.source_training_seeds,
+        weights=ancient(plan.amn_weights),
     output:
         model=plan.path("{trial}", "{method}", "model.safetensors"),
         history=plan.path("{trial}", "{method}", "training.csv"),
@@ -23,6 +24,7 @@ rule train_amn:
     params:
         run=plan.training_flags,
         settings=plan.amn_flags,
+        weights=plan.weights_state,
         code=plan.code("train_amn"),
     message:
         "{wildcards.method}: train the network, trial {wildcards.trial}"

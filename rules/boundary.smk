@@ -2,6 +2,7 @@ rule train_boundary:
     input:
         index=plan.index,
         seeds=plan.own_training_seeds,
+        weights=ancient(plan.weights("boundary", "train")),
     output:
         model=plan.path("{trial}", "{method}", "boundary", "model.safetensors"),
         history=plan.path("{trial}", "{method}", "boundary", "training.csv"),
@@ -19,6 +20,7 @@ rule train_boundary:
     params:
         run=plan.training_flags,
         settings=plan.flags("boundary", "train"),
+        weights=plan.weights_state,
         code=plan.code("train_boundary"),
     message:
         "{wildcards.method}: train the boundary network, trial {wildcards.trial}"

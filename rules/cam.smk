@@ -1,6 +1,7 @@
 rule train_cam:
     input:
         index=plan.index,
+        weights=ancient(plan.weights("train_cam")),
     output:
         model=plan.path("{trial}", "cam", "model.safetensors"),
         history=plan.path("{trial}", "cam", "training.csv"),
@@ -20,6 +21,7 @@ rule train_cam:
     params:
         run=plan.training_flags,
         settings=plan.flags("train_cam"),
+        weights=plan.weights_state,
         code=plan.code("train_cam"),
     message:
         "CAM: train the multi-label classifier, trial {wildcards.trial}"

@@ -1,4 +1,7 @@
 rule prepare_dataset:
+    input:
+        # Their content decides, and that of folders: see `files` below.
+        tables=ancient(plan.dataset_tables),
     output:
         index=plan.index,
         classes=plan.path("dataset", "classes.csv"),
@@ -16,6 +19,7 @@ rule prepare_dataset:
     params:
         settings=plan.dataset_flags,
         folder=plan.dataset_folder,
+        files=plan.dataset_state,
         code=plan.code("prepare_dataset"),
     message:
         "Dataset: index of the images and their labels"

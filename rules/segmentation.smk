@@ -2,6 +2,7 @@ rule train_segmentation:
     input:
         index=plan.index,
         masks=plan.training_masks,
+        weights=ancient(plan.weights("train_segmentation")),
     output:
         model=plan.path(
             "{trial}", "{method}", "{source}", "segmentation", "model.safetensors"
@@ -28,6 +29,7 @@ rule train_segmentation:
     params:
         run=plan.training_flags,
         settings=plan.flags("train_segmentation"),
+        weights=plan.weights_state,
         code=plan.code("train_segmentation"),
     message:
         "{wildcards.method} {wildcards.source}: train the segmentation network, trial {wildcards.trial}"

@@ -74,9 +74,9 @@ class Checkout:
         text = yaml.safe_dump(configuration, sort_keys=False, allow_unicode=True)
         (self.folder / "tiny.yaml").write_text(text, encoding="utf-8")
 
-    def planned(self) -> set[str]:
-        """Names of the rules that `snakemake all` would run now."""
-        done = self.snakemake("all", "-n", "--quiet", "rules")
+    def planned(self, target: str = "all") -> set[str]:
+        """Names of the rules that `snakemake {target}` would run now."""
+        done = self.snakemake(target, "-n", "--quiet", "rules")
         lines = (done.stdout + done.stderr).splitlines()
         if any("Nothing to be done" in line for line in lines):
             return set()

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 
 import pytest
 
@@ -62,6 +64,31 @@ def test_without_masks_everything_runs_and_nothing_is_evaluated(checkout, tmp_pa
     assert not list(run.rglob("evaluation"))
     with (run / "summary.csv").open() as stream:
         assert {row["section"] for row in csv.DictReader(stream)} == {"seeds"}
+    assert checkout.planned() == set()
+    for name, content in _edits(dataset.root).items():
+        kept, times = name.read_bytes(), name.stat()
+        name.write_bytes(content)
+        # Even one that is as old as the one before, or older.
+        os.utime(name, (times.st_atime, times.st_mtime - 5))
+        assert {"prepare_dataset", "train_cam", "summarise"} <= checkout.planned()
+        name.write_bytes(kept)
+        os.utime(name, (times.st_atime, times.st_mtime))
+        assert checkout.planned() == set()
+    # Masks that come later are evaluated with.
+    build_folder(tmp_path / "again")
+    shutil.copytree(tmp_path / "again/masks", dataset.root / "masks")
+    assert {"prepare_dataset", "sweep_thresholds", "summarise"} <= checkout.planned()
+    checkout.snakemake("results/blind/dataset/index.csv")
+    records = read_index(run / "dataset/index.csv").records
+    assert all(record.mask is not None for record in records)
+
+
+def _edits(root):
+    """Two files of a dataset with other content of the same length."""
+    table = root / "labels.csv"
+    image = next((root / "images").glob("*.jpg"))
+    labels = table.read_bytes().replace(b"class 001", b"class 002", 1)
+    return {table: labels, image: image.read_bytes()[:-2] + b"xx"}
 
 
 def test_the_fully_supervised_reference_needs_masks(checkout, tmp_path):

@@ -1,11 +1,14 @@
 """What reruns after an edit, and what does not."""
 
 import copy
+import os
 
 import pytest
+import torch
 import yaml
 
 from tests.integration.conftest import TINY
+from workflow_scripts.models.weights import imagenet_weights
 
 
 @pytest.fixture
@@ -111,6 +114,19 @@ def test_the_report_follows_what_it_shows(tiny_run):
         finally:
             (run / file).write_bytes(kept)
             tiny_run.snakemake("all", "--touch")
+
+
+def test_replaced_weights_train_anew(tiny_run, edited):
+    """An older file too, as downloads are."""
+    weights = tiny_run.folder / "weights.pth"
+    torch.save(imagenet_weights("efficientnet_lite0")[0], weights)
+    changed = {**copy.deepcopy(TINY)["train_cam"], "backbone": {"weights": str(weights)}}
+    tiny_run.configure(run="weighed", train_cam=changed)
+    model = "results/weighed/0/cam/model.safetensors"
+    tiny_run.snakemake(model)
+    assert tiny_run.planned(model) == set()
+    os.utime(weights, (1_000_000_000, 1_000_000_000))
+    assert tiny_run.planned(model) == {"train_cam"}
 
 
 def test_order_and_spelling_rerun_nothing(tiny_run, edited):

@@ -9,10 +9,13 @@ from pydantic import ValidationError
 
 from workflow_scripts import propagate, train_boundary
 from workflow_scripts.datasets.index import IndexRow, read_index, write_index
+from workflow_scripts.errors import InputError
+from workflow_scripts.models.weights import imagenet_weights
 from workflow_scripts.refinement.boundary_walk import normalise_globally
 from workflow_scripts.settings.boundary import TrainBoundarySettings
 from workflow_scripts.storage.activations import ActivationReader, ActivationWriter, upsample
 from workflow_scripts.storage.masks import MaskWriter
+from workflow_scripts.training import session
 
 SIZES = [(48, 64), (48, 64), (45, 37), (48, 64), (45, 37), (20, 64)]
 LABELS = [["cat"], ["cat", "dog"], ["dog"], [], ["cat"], ["dog", "cow"]]
@@ -73,6 +76,25 @@ def walk(folder, model, name, *more):
     assert propagate.main(arguments) == 0
     with ActivationReader(output) as reader:
         return {image: reader.read(image) for image in reader.ids}
+
+
+def test_replaced_weights_belong_to_another_training(dataset, tmp_path, monkeypatch):
+    """A checkpoint of the same path, but other content, is not resumed from."""
+    weights = tmp_path / "weights.pth"
+    tensors = imagenet_weights("efficientnet_lite0")[0]
+    found = []
+
+    def stop(network, task, images, settings, name, run):
+        found.append(run.checkpoint.fingerprint)
+        raise InputError("far enough")
+
+    monkeypatch.setattr(session, "train", stop)
+    for change in (0, 0, 1):
+        tensors["conv_stem.weight"] = tensors["conv_stem.weight"] + change
+        torch.save(tensors, weights)
+        with pytest.raises(AssertionError):
+            train(dataset, "replaced", "--backbone-weights", str(weights))
+    assert found[0] == found[1] != found[2]
 
 
 def test_training_is_repeatable_and_writes_its_history(dataset, model):

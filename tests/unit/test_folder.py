@@ -69,6 +69,15 @@ def test_without_masks(tmp_path: Path):
     assert [r.split for r in without.records] == [r.split for r in with_masks.records]
 
 
+def test_masks_of_other_images_are_no_masks(tmp_path: Path):
+    root = small(tmp_path / "mine", "image,labels\na.png,cat\nb.png,dog\n", "a.png", "b.png")
+    (root / "masks").mkdir()
+    assert len(prepared(root, tmp_path / "out").records) == 2
+    for name in ("c", "d"):
+        (root / "masks" / f"{name}.png").write_bytes(encode_mask(np.zeros((6, 8), np.uint8)))
+    fails(root, "none of the 2 mask.s. belongs to an image")
+
+
 def test_processes_change_nothing(tmp_path: Path):
     made = build_folder(tmp_path / "mine")
     for processes in (1, 2):

@@ -118,6 +118,8 @@ def test_without_masks_nothing_is_compared_with_the_truth(tmp_path: Path):
     folder = {"kind": "folder", "root": str(tmp_path)}
     assert not plan(dataset=folder).has_masks
     (tmp_path / "masks").mkdir()
+    assert not plan(dataset=folder).has_masks
+    (tmp_path / "masks" / "cat.PNG").touch()
     assert plan(dataset=folder).has_masks
     assert not plan(dataset=folder, masks=False).has_masks
 
@@ -126,6 +128,22 @@ def test_boundaries_slot_in_between_activations_and_masks():
     names = wildcards(trial="0", method="amn", shard="val-00", source="t0.50")
     assert "/activations/" in plan().refined_activations(names)
     assert "/propagated/" in plan(boundary={"enabled": True}).refined_activations(names)
+
+
+def test_files_of_weights_are_inputs(tmp_path: Path):
+    """Missing ones are not: the stage says what to do about them."""
+    file = tmp_path / "weights.pth"
+    given = {"backbone": {"weights": str(file)}}
+    made = plan(train_cam=given, variants={"mine": given}, boundary={"train": given})
+    amn, mine = wildcards(method="amn"), wildcards(method="mine")
+    assert made.weights("train_cam")(amn) == made.amn_weights(mine) == []
+    file.write_text("one")
+    assert made.weights("train_cam")(amn) == made.weights("boundary", "train")(amn) == [str(file)]
+    assert made.amn_weights(mine) == [str(file)]
+    assert made.amn_weights(amn) == made.weights("train_segmentation")(amn) == []
+    before = made.weights_state(amn, wildcards(weights=[str(file)]))
+    file.write_text("other")
+    assert made.weights_state(amn, wildcards(weights=[str(file)])) != before
 
 
 def test_masks_that_are_evaluated():

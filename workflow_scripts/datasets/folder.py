@@ -12,6 +12,7 @@ from pathlib import Path
 
 from workflow_scripts.datasets.folder_table import (
     IMAGE_SUFFIXES,
+    MASK_SUFFIXES,
     SPLITS,
     Folder,
     TableRow,
@@ -28,6 +29,7 @@ from workflow_scripts.datasets.parallel import ordered_map
 from workflow_scripts.datasets.progress import Progress
 from workflow_scripts.errors import InputError
 from workflow_scripts.settings.folder_dataset import FolderDatasetSettings
+from workflow_scripts.storage.file_state import file_state
 
 logger = logging.getLogger(__name__)
 
@@ -100,9 +102,14 @@ def _masks(folder: Path, names: Sequence[str]) -> list[Path | None]:
     if not folder.is_dir():
         logger.info("%s: no such folder; the dataset has no ground truth to evaluate on", folder)
         return [None] * len(names)
-    masks = Folder.scan(folder, frozenset({".png"}))
+    masks = Folder.scan(folder, MASK_SUFFIXES)
     found = find_masks(names, masks)
     spare = set(masks.files.values()) - set(found)
+    if spare and not any(found):
+        raise InputError(
+            f"{folder}: none of the {len(spare)} mask(s) belongs to an image of the table. The mask of"
+            " cat.jpg is cat.png, or cat.jpg.png where several images are called cat."
+        )
     if spare:
         logger.warning(
             "%s: %d mask(s) belong to no image, for instance %s. The mask of cat.jpg is cat.png,"
@@ -171,5 +178,6 @@ def _describe(image: _Image, classes: tuple[str, ...]) -> tuple[IndexRow, list[s
         names = [classes[number - 1] for number in present]
         unlabelled = [name for name in names if name not in image.labels]
     mask = str(image.mask) if image.mask is not None else ""
-    row = IndexRow(image.id, str(image.path), *size, image.split, image.labels, mask)
+    state = "/".join(file_state(path) for path in (image.path, image.mask) if path is not None)
+    row = IndexRow(image.id, str(image.path), *size, image.split, image.labels, mask, state)
     return row, unlabelled

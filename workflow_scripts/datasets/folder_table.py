@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 )
+MASK_SUFFIXES = frozenset({".png"})
 SPLITS = ("train", "val")
 _SHOWN = 5
 

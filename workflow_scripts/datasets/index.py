@@ -1,9 +1,10 @@
 """The index of a dataset: the one table that all stages after `prepare_dataset` read.
 
 `index.csv` has the columns id, path, width, height, split, labels, mask; labels are class names joined
-by ";", paths are absolute or relative to the folder of the table, and the mask may be empty. Beside it,
-`classes.csv` names one class a row (column `name`): class number i, from 1, is row i. In masks 0 is
-background and 255 is ignored.
+by ";", paths are absolute or relative to the folder of the table, and the mask may be empty. A further
+column `state` differs between versions of an image and its mask: one that is replaced gives another
+index. Nothing else reads it, and it may be missing. Beside the index, `classes.csv` names one class a row
+(column `name`): class number i, from 1, is row i. In masks 0 is background and 255 is ignored.
 """
 
 import csv
@@ -22,7 +23,10 @@ _SEPARATOR = ";"
 
 
 class IndexRow(NamedTuple):
-    """One row as it is written: labels are class names, `mask` is empty where there is none."""
+    """One row as it is written: labels are class names, `mask` is empty where there is none.
+
+    `state` says which version of the files it is, where a user may replace them.
+    """
 
     id: str
     path: str
@@ -31,6 +35,10 @@ class IndexRow(NamedTuple):
     split: str
     labels: Sequence[str]
     mask: str
+    state: str = ""
+
+
+COLUMNS = tuple(name for name in IndexRow._fields if name != "state")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +99,7 @@ def write_index(path: Path | str, classes: Sequence[str], rows: Iterable[IndexRo
         write(IndexRow._fields)
         for row in rows:
             _check_row(row.id, row.split, row.labels, known, seen, str(path))
-            write([*row[:5], _SEPARATOR.join(row.labels), row.mask])
+            write([*row[:5], _SEPARATOR.join(row.labels), row.mask, row.state])
 
 
 def read_index(path: Path | str) -> Index:
@@ -104,7 +112,7 @@ def read_index(path: Path | str) -> Index:
     numbers = {name: number for number, name in enumerate(classes, start=1)}
     seen: set[str] = set()
     records = []
-    for line, row in _read_table(path, IndexRow._fields):
+    for line, row in _read_table(path, COLUMNS, "state"):
         where = f"{path}, line {line}"
         labels = row["labels"].split(_SEPARATOR) if row["labels"] else []
         _check_row(row["id"], row["split"], labels, numbers.keys(), seen, where)
@@ -180,13 +188,15 @@ def read_classes(path: Path) -> tuple[str, ...]:
     return classes
 
 
-def _read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def _read_table(
+    path: Path, columns: Sequence[str], optional: str = ""
+) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number, row) of a CSV file that has exactly these columns, in any order."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             found = reader.fieldnames or []
-            if sorted(found) != sorted(columns):
+            if sorted(name for name in found if name != optional) != sorted(columns):
                 raise InputError(
                     f"{path}: the columns are {', '.join(found) or 'missing'};"
                     f" expected {', '.join(columns)}"
@@ -194,7 +204,7 @@ def _read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[
             for row in reader:
                 if None in row or None in row.values():
                     raise InputError(
-                        f"{path}, line {reader.line_num}: expected {len(columns)} fields"
+                        f"{path}, line {reader.line_num}: expected {len(found)} fields"
                     )
                 yield reader.line_num, row
     except FileNotFoundError:

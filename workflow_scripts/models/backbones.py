@@ -208,10 +208,10 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
         InputError: The weights are not there or do not fit; nothing starts from random weights.
     """
     backbone = build_backbone(settings)
-    if settings.weights == "imagenet":
+    if settings.file is None:
         tensors, source = imagenet_weights(settings.name)
     else:
-        tensors, source = read_weights(settings.weights), settings.weights
+        tensors, source = read_weights(settings.file), settings.file
     network = backbone.network if isinstance(backbone, TimmBackbone) else backbone
     load_exactly(network, tensors, source)
     return backbone

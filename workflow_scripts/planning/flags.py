@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.planning.dataset_state import dataset_state
 from workflow_scripts.planning.fingerprint import code_digests, file_digests
 from workflow_scripts.planning.inputs import Inputs
 from workflow_scripts.planning.layout import Wildcards
 from workflow_scripts.settings.base import render_flags
+from workflow_scripts.storage.file_state import file_state
 
 
 class Flags(Inputs):
@@ -46,6 +48,14 @@ class Flags(Inputs):
         """The dataset's kind, and its settings as flags."""
         dataset = self.settings.dataset
         return f"{dataset.kind} {render_flags(dataset, exclude=frozenset({'kind'}))}"
+
+    def dataset_state(self, wildcards: Wildcards) -> dict[str, str]:
+        """What a dataset that is already here consists of; a change of it makes the index anew."""
+        return dataset_state(self.settings.dataset)
+
+    def weights_state(self, wildcards: Wildcards, input: Any) -> list[str]:
+        """Size and time of the file of weights that a network starts from, if it is one."""
+        return [file_state(Path(path)) for path in input.weights]
 
     def amn_flags(self, wildcards: Wildcards) -> str:
         """Settings of AMN or of the variant {method}."""

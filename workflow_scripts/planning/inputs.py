@@ -1,10 +1,18 @@
 """Inputs of rules that depend on wildcards."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+from workflow_scripts.planning.dataset_state import dataset_tables
 from workflow_scripts.planning.layout import Layout, Wildcards
 from workflow_scripts.settings.thresholds import AUTO, VALIDATION
 from workflow_scripts.settings.workflow import TRUTH
+
+
+def _existing(path: str | None) -> list[str]:
+    """A file that is missing is reported by the stage, which says what to do."""
+    return [path] if path is not None and Path(path).is_file() else []
 
 
 class Inputs(Layout):
@@ -63,6 +71,29 @@ class Inputs(Layout):
             self.path(*folder, "evaluation", "segmentation", f"{shard}.json")
             for shard in self.segmentation_shards
         ]
+
+    def dataset_tables(self, wildcards: Wildcards) -> list[str]:
+        """Tables of a dataset that is already here."""
+        return [str(path) for path in dataset_tables(self.settings.dataset)]
+
+    def weights(self, *field: str) -> Callable[[Wildcards], list[str]]:
+        """The file of weights that the network of a training stage starts from, if it is one.
+
+        Args:
+            field: Names of the stage's settings in the configuration.
+        """
+
+        def file(wildcards: Wildcards) -> list[str]:
+            settings: Any = self.settings
+            for name in field:
+                settings = getattr(settings, name)
+            return _existing(settings.backbone.file)
+
+        return file
+
+    def amn_weights(self, wildcards: Wildcards) -> list[str]:
+        """The same for AMN or the variant {method}."""
+        return _existing(self.settings.amn_settings(wildcards.method).backbone.file)
 
     def training_masks(self, wildcards: Wildcards) -> list[str]:
         """Pseudo-masks that a segmentation network learns from; none for the full reference."""

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.datasets.folder_table import MASK_SUFFIXES
 from workflow_scripts.errors import InputError
 from workflow_scripts.settings.base import validate
 from workflow_scripts.settings.thresholds import AUTO, VALIDATION
@@ -16,6 +17,7 @@ from workflow_scripts.settings.workflow import (
     WorkflowSettings,
     source_name,
 )
+from workflow_scripts.storage.file_state import files_below
 from workflow_scripts.storage.shards import shard_names
 
 NOTHING = "(?!)"
@@ -77,7 +79,10 @@ class Layout:
         dataset = self.settings.dataset
         if self.settings.masks is not None:
             return self.settings.masks
-        return dataset.kind != "folder" or (Path(dataset.root) / dataset.masks).is_dir()
+        if dataset.kind != "folder":
+            return True
+        folder = Path(dataset.root) / dataset.masks
+        return folder.is_dir() and any(files_below(folder, MASK_SUFFIXES))
 
     @property
     def trials(self) -> list[int]:

@@ -4,6 +4,8 @@ from pydantic import Field
 
 from workflow_scripts.settings.base import Settings
 
+IMAGENET = "imagenet"
+
 
 class BackboneSettings(Settings):
     """Which network, and the weights it starts from."""
@@ -13,7 +15,7 @@ class BackboneSettings(Settings):
         description="efficientnet_lite0, resnet50, resnet101, or any convolutional timm model",
     )
     weights: str = Field(
-        "imagenet",
+        IMAGENET,
         description="`imagenet`, or the path of a file of weights (safetensors, or a state dict)",
     )
     frozen_stages: int = Field(
@@ -23,3 +25,8 @@ class BackboneSettings(Settings):
     dilate: bool = Field(
         False, description="replace the strides that are removed by dilation (DeepLab)"
     )
+
+    @property
+    def file(self) -> str | None:
+        """Path of the file of weights; None where the name of published ones is given."""
+        return None if self.weights == IMAGENET else self.weights

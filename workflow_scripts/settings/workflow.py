@@ -126,7 +126,7 @@ class WorkflowSettings(Settings):
     masks: bool | None = Field(
         None,
         description="whether the dataset has ground-truth masks to evaluate with; left out, a folder "
-        "dataset has them if it has a folder `masks`, the other kinds do",
+        "dataset has them if there are any in its folder `masks`, the other kinds do",
     )
     splits: SplitSettings = SplitSettings()
     methods: tuple[str, ...] = Field(

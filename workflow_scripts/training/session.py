@@ -1,8 +1,7 @@
 """What every training stage does around the loop: join the run, train, write the results."""
 
-import hashlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -15,6 +14,7 @@ from workflow_scripts.models.backbones import Backbone, load_backbone
 from workflow_scripts.planning.fingerprint import code_digests
 from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.settings.training import TrainingSettings
+from workflow_scripts.storage.file_state import content_digest
 from workflow_scripts.storage.networks import save_network
 from workflow_scripts.training.checkpoint import Checkpoint, fingerprint
 from workflow_scripts.training.distributed import World
@@ -25,7 +25,6 @@ from workflow_scripts.training.randomness import INITIALISATION, seed_torch
 logger = logging.getLogger(__name__)
 
 HISTORY_NAME = "training.csv"
-CHUNK = 1 << 20
 
 
 class TrainingFiles(StageFiles):
@@ -58,16 +57,6 @@ class TrainingFiles(StageFiles):
         """
         index = read_index(self.index)
         return index, [record for split in self.splits for record in index.of_split(split)]
-
-
-def _digest(paths: Iterable[Path]) -> str:
-    """Digest of the contents of files."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-    return digest.hexdigest()
 
 
 class TrainedBackbone(Protocol):
@@ -130,7 +119,8 @@ def run_training(
         files.seed,
         mask_of,
     )
-    digest = _digest([files.index, *data])
+    start = [Path(settings.backbone.file)] if settings.backbone.file else []
+    digest = content_digest(files.index, *data, *start)
     checkpoint = Checkpoint(
         files.output,
         fingerprint(settings.model_dump(), files.seed, files.splits, digest, code_digests(stage)),
