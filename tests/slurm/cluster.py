@@ -20,7 +20,8 @@ SEARCH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 GPU_NODES = ("gpu1", "gpu2")
 CPU_NODES = ("cpu1",)
 GPUS_PER_NODE = 2
-START_SECONDS = 60
+# Longest waits. On a quiet machine all is a matter of seconds; tests may run side by side on a busy one.
+START_SECONDS, COMMAND_SECONDS = 300, 120
 
 SLURM_CONF = """
 ClusterName=test
@@ -56,7 +57,7 @@ KillWait=15
 InactiveLimit=0
 MinJobAge=600
 SlurmctldTimeout=30
-SlurmdTimeout=10
+SlurmdTimeout=20
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=1,sched_interval=5,bf_interval=5
 {accounting}
@@ -152,7 +153,7 @@ class Cluster:
             "PATH": f"{self.folder / 'bin'}:{SEARCH}",
         }
 
-    def run(self, *command: str, check: bool = True, timeout: float = 30) -> str:
+    def run(self, *command: str, check: bool = True, timeout: float = COMMAND_SECONDS) -> str:
         """Output of one of Slurm's commands."""
         done = subprocess.run(
             command,
@@ -168,7 +169,11 @@ class Cluster:
 
     def succeeds(self, *command: str) -> bool:
         done = subprocess.run(
-            command, env=self.environment, capture_output=True, timeout=30, check=False
+            command,
+            env=self.environment,
+            capture_output=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
         )
         return done.returncode == 0
 
@@ -185,7 +190,7 @@ class Cluster:
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """End a daemon."""
         self.daemons[name].send_signal(number)
-        self.daemons[name].wait(30)
+        self.daemons[name].wait(COMMAND_SECONDS)
 
     def start(self) -> None:
         """Start all daemons; returns when every node is idle."""
@@ -206,7 +211,7 @@ class Cluster:
         """Whether all nodes can take jobs."""
         done = subprocess.run(
             ["sinfo", "-h", "-N", "-o", "%N %t"],
-            env=self.environment, capture_output=True, text=True, timeout=30, check=False,
+            env=self.environment, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False,
         )  # fmt: skip
         nodes = dict(line.split() for line in done.stdout.splitlines())
         return len(nodes) == 3 and set(nodes.values()) <= {"idle", "mix", "alloc", "comp"}
@@ -221,14 +226,14 @@ class Cluster:
             f"--socket={socket_path}", f"--pid-file={self.folder}/munged.pid",
             f"--log-file={self.folder}/log/munged.log", f"--seed-file={self.folder}/munge.seed",
         )  # fmt: skip
-        until(20, "munge", lambda: self.succeeds("munge", "-n", "-S", str(socket_path)))
+        until(START_SECONDS, "munge", lambda: self.succeeds("munge", "-n", "-S", str(socket_path)))
 
     def _start_accounting(self) -> str:
         database, port, database_port = self.folder / "database", free_port(), free_port()
         database.mkdir()
         self.run(
             "mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={database}",
-            "--auth-root-authentication-method=normal", "--skip-test-db", timeout=120,
+            "--auth-root-authentication-method=normal", "--skip-test-db", timeout=START_SECONDS,
         )  # fmt: skip
         sql = self.folder / "mysql.sock"
         self.launch(
@@ -311,7 +316,7 @@ class Cluster:
             if numbers:
                 self.run("scancel", "--full", "-s", "KILL", *numbers, check=False)
                 self.run("scancel", *numbers, check=False)
-                until(30, "end of the jobs", lambda: not self.jobs())
+                until(COMMAND_SECONDS, "end of the jobs", lambda: not self.jobs())
         for daemon in reversed(self.daemons.values()):
             if daemon.poll() is None:
                 daemon.terminate()

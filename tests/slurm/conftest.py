@@ -22,8 +22,8 @@ from workflow_scripts.settings.base import merge
 # The job that the tests of faults disturb.
 DISTURBED = "train_segmentation"
 ON_GPU = ("train_cam", "infer_cam", "train_amn", "infer_amn", DISTURBED, "evaluate_segmentation")
-# Minutes on a quiet machine; tests may run side by side on a busy one.
-RUN_SECONDS = 1200
+# Longest waits, for a run and for something in it: tests may run side by side on a busy machine.
+RUN_SECONDS, SECONDS = 1200, 600
 SUMMARY = "results/tiny/summary.json"
 # One split for activations, one for evaluation: few jobs, every rule.
 CONFIGURATION = {
@@ -133,7 +133,7 @@ class SlurmCheckout:
         """The figures; wall seconds differ by nature."""
         return {**json.loads((self.folder / SUMMARY).read_text()), "seconds": None}
 
-    def hold_training(self, seconds: float = 240) -> int:
+    def hold_training(self, seconds: float = SECONDS) -> int:
         """Wait until the training takes its steps and stop it there (SIGSTOP); its process.
 
         Held, it cannot end before the test has disturbed it, on however fast a machine.
@@ -216,4 +216,4 @@ def disturbed(undisturbed: SlurmCheckout, tmp_path: Path) -> Iterator[SlurmCheck
     numbers = checkout.cluster.jobs()
     if numbers:
         checkout.cluster.run("scancel", *numbers, check=False)
-        until(60, "end of the jobs", lambda: not checkout.cluster.jobs())
+        until(SECONDS, "end of the jobs", lambda: not checkout.cluster.jobs())

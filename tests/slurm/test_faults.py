@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.cluster import end, steps_of, until
-from tests.slurm.conftest import DISTURBED, SUMMARY
+from tests.slurm.conftest import DISTURBED, SECONDS, SUMMARY
 
 pytestmark = pytest.mark.slurm
-SECONDS = 240
 
 
 def gone(process):
@@ -24,11 +23,11 @@ def place(checkout, variable):
     return re.search(rf"{variable}=(\w+)", checkout.log(DISTURBED))[1]
 
 
-def state(checkout, job):
-    """The state in which Slurm's accounts say that a job ended."""
+def accounts(checkout, job, column):
+    """What Slurm's accounts say of a job."""
     if not checkout.cluster.accounting:
         pytest.skip("needs accounting (slurmdbd and MariaDB)")
-    return checkout.cluster.run("sacct", "-X", "-n", "-P", "-D", "-j", job, "-o", "State")
+    return checkout.cluster.run("sacct", "-X", "-n", "-P", "-j", job, "-o", column).strip()
 
 
 def test_killed_training_process(disturbed, undisturbed):
@@ -48,7 +47,7 @@ def test_cancelled_job_resumes(disturbed, undisturbed):
     disturbed.cluster.run("scancel", job)
     until(SECONDS, "end of the training", lambda: gone(process))
     disturbed.finish(run)
-    assert state(disturbed, job).startswith("CANCELLED")
+    assert accounts(disturbed, job, "State").startswith("CANCELLED")
     assert re.search(r"resuming at step [1-9]", disturbed.log(DISTURBED))
     assert disturbed.summary() == undisturbed.summary()
 
@@ -64,16 +63,21 @@ def test_job_over_its_memory_gets_more(disturbed, undisturbed):
 
 def test_job_over_its_time_resumes_with_more(disturbed, undisturbed):
     """Held, the training would go on for ever; Slurm's warning wakes it and lets it save its state."""
-    limits = {DISTURBED: {"runtime": "1 if attempt == 1 else 60"}}
-    warning = {"slurm_extra": "'--signal=USR1@10'"}
-    disturbed.configure({"set-resources": limits, "default-resources": warning})
+    begun = time.monotonic()
+    disturbed.configure({"set-resources": {DISTURBED: {"runtime": "60 * attempt"}}})
     run = disturbed.start(SUMMARY)
     process = disturbed.hold_training()
+    job = place(disturbed, "SLURM_JOB_ID")
+    # A limit one or two minutes ahead, however long the machine took to get here: the profile asks for
+    # a warning earlier than that, so Slurm warns at its next look.
+    minutes = int(time.monotonic() - begun) // 60 + 2
+    disturbed.cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
     until(SECONDS, "Slurm's warning", lambda: gone(process))
     disturbed.finish(run)
     assert f"exit status {128 + signal.SIGUSR1}" in disturbed.slurm_log(DISTURBED)
     assert "Trying to restart job" in disturbed.output
     assert re.search(r"resuming at step [1-9]", disturbed.log(DISTURBED))
+    assert accounts(disturbed, place(disturbed, "SLURM_JOB_ID"), "Timelimit") == "02:00:00"
     assert disturbed.summary() == undisturbed.summary()
 
 
@@ -131,7 +135,7 @@ def test_lost_node(disturbed, undisturbed):
         disturbed.finish(run)
     finally:
         disturbed.cluster.launch(f"slurmd.{node}")
-        until(60, "return of the node", disturbed.cluster.ready)
+        until(SECONDS, "return of the node", disturbed.cluster.ready)
     assert place(disturbed, "SLURM_JOB_ID") == job
     assert place(disturbed, "SLURMD_NODENAME") != node
     assert disturbed.summary() == undisturbed.summary()
