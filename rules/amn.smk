@@ -24,7 +24,7 @@ rule train_amn:
     params:
         run=plan.training_flags,
         settings=plan.amn_flags,
-        weights=plan.weights_state,
+        weights=plan.weights_state(plan.amn_weights),
         code=plan.code("train_amn"),
     message:
         "{wildcards.method}: train the network, trial {wildcards.trial}"

@@ -20,7 +20,7 @@ rule train_boundary:
     params:
         run=plan.training_flags,
         settings=plan.flags("boundary", "train"),
-        weights=plan.weights_state,
+        weights=plan.weights_state(plan.weights("boundary", "train")),
         code=plan.code("train_boundary"),
     message:
         "{wildcards.method}: train the boundary network, trial {wildcards.trial}"

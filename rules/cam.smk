@@ -21,7 +21,7 @@ rule train_cam:
     params:
         run=plan.training_flags,
         settings=plan.flags("train_cam"),
-        weights=plan.weights_state,
+        weights=plan.weights_state(plan.weights("train_cam")),
         code=plan.code("train_cam"),
     message:
         "CAM: train the multi-label classifier, trial {wildcards.trial}"

@@ -29,7 +29,7 @@ rule train_segmentation:
     params:
         run=plan.training_flags,
         settings=plan.flags("train_segmentation"),
-        weights=plan.weights_state,
+        weights=plan.weights_state(plan.weights("train_segmentation")),
         code=plan.code("train_segmentation"),
     message:
         "{wildcards.method} {wildcards.source}: train the segmentation network, trial {wildcards.trial}"

@@ -47,7 +47,7 @@ def test_summary_has_every_section(tiny_run):
 def test_chosen_thresholds_are_shown(tiny_run):
     """The sweep's figure and the explorer mark them."""
     run = tiny_run.folder / "results/tiny"
-    assert "that `auto` chose" in (run / "figures/sweep_curves.svg").read_text(encoding="utf-8")
+    assert "auto threshold" in (run / "figures/sweep_curves.svg").read_text(encoding="utf-8")
     page = (run / "explorer.html").read_text(encoding="utf-8")
     for method, name in (("cam", "CAM auto"), ("amn", "AMN auto")):
         chosen, seeds = _chosen(run, method), _chosen(run, method, "seed_thresholds")

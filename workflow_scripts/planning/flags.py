@@ -53,9 +53,18 @@ class Flags(Inputs):
         """What a dataset that is already here consists of; a change of it makes the index anew."""
         return dataset_state(self.settings.dataset)
 
-    def weights_state(self, wildcards: Wildcards, input: Any) -> list[str]:
-        """Size and time of the file of weights that a network starts from, if it is one."""
-        return [file_state(Path(path)) for path in input.weights]
+    @staticmethod
+    def weights_state(files: Callable[[Wildcards], list[str]]) -> Callable[[Wildcards], list[str]]:
+        """Size and time of the file of weights that a network starts from, if it is one.
+
+        A function of the wildcards alone: Snakemake does not notice changes of what a parameter derives
+        from `input`.
+        """
+
+        def state(wildcards: Wildcards) -> list[str]:
+            return [file_state(Path(path)) for path in files(wildcards)]
+
+        return state
 
     def amn_flags(self, wildcards: Wildcards) -> str:
         """Settings of AMN or of the variant {method}."""
