@@ -32,10 +32,18 @@ CONFIGURATION = {
     "splits": {"activations": ["train"], "segmentation": ["val"]},
     "sweep": {"refined_thresholds": []},
     "thresholds": [0.5],
-    # One threshold is chosen by a rule, the others are given.
+    # One threshold is chosen by a rule, the others are given. Numba would compile for half a minute.
     "refine_seeds": {
-        "cam": {"foreground_threshold": 0.3, "background_threshold": 0.05},
-        "amn": {"foreground_threshold": "auto", "background_threshold": "auto"},
+        "cam": {
+            "foreground_threshold": 0.3,
+            "background_threshold": 0.05,
+            "crf": {"backend": "torch"},
+        },
+        "amn": {
+            "foreground_threshold": "auto",
+            "background_threshold": "auto",
+            "crf": {"backend": "torch"},
+        },
     },
     # Long enough to be caught at work.
     DISTURBED: {"training": {**TINY_TRAINING, "epochs": 10}},
