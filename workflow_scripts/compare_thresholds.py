@@ -44,6 +44,7 @@ from workflow_scripts.evaluation.thresholds import (
 )
 from workflow_scripts.refinement.labeller import read_configuration
 from workflow_scripts.refinement.thresholding import local_labels, refined_labels
+from workflow_scripts.report.catalogue import REFERENCE
 from workflow_scripts.settings.thresholds import VALIDATION, RuleComparisonSettings
 from workflow_scripts.storage.activations import upsample
 from workflow_scripts.storage.atomic import atomic_path
@@ -52,7 +53,6 @@ from workflow_scripts.storage.shards import shard_names
 FIGURES = ("threshold", "miou", "best_threshold", "best_miou", "regret")
 COLUMNS = ("run", "trial", "method", "split", "rule", *FIGURES)
 GIVEN = (0.3, 0.5)
-FULL = "full"
 AGREEMENT_STEP = 0.02
 # Each costs a dense CRF an image; the best one is placed between them by a parabola.
 REFINED_GRID = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -83,7 +83,7 @@ class FinishedRun:
     def read(cls, path: Path) -> "FinishedRun":
         """Read it; raises InputError for what is no run."""
         values = read_configuration(path)
-        methods = tuple(method for method in values["methods"] if method != FULL)
+        methods = tuple(method for method in values["methods"] if method != REFERENCE)
         return cls(path, values["trials"], methods, values["shards"])
 
     @property

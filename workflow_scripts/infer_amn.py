@@ -8,34 +8,26 @@ the image; elsewhere the probability stays. Writes a shard like infer_cam's.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 
 from workflow_scripts.console.progress import progress
-from workflow_scripts.console.shards import ShardFiles
+from workflow_scripts.console.shards import InferenceFiles
 from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.models.amn_activations import amn_activations, load_amn
 from workflow_scripts.settings.amn import InferAmnSettings
-from workflow_scripts.storage.activations import ActivationWriter, downsample
+from workflow_scripts.storage.activations import ActivationWriter
 from workflow_scripts.storage.masks import MaskReader
 from workflow_scripts.training.distributed import choose_device
 from workflow_scripts.training.precision import autocast, choose_dtype
 
 
-class Files(ShardFiles):
+class Files(InferenceFiles):
     """Inputs and outputs."""
 
     model: Path = Field(description="model.safetensors of train_amn")
     seeds: Path = Field(description="zip shard of the CAM's seeds for the same images")
-    output: Path = Field(description="shard of activations to write (safetensors)")
-    device: str = Field("auto", description="auto, cpu or cuda")
-    maps: Literal["full", "both"] = Field(
-        "both",
-        description="what to store of an image: the map that thresholds cut, or the one that boundaries "
-        "spread as well, in twice the space",
-    )
 
 
 def work(files: Files, settings: InferAmnSettings) -> None:
@@ -60,10 +52,7 @@ def work(files: Files, settings: InferAmnSettings) -> None:
                 device,
             )
             strided, full = (maps.cpu().numpy() for maps in activations)
-            if files.maps == "both":
-                writer.write(record.id, strided, full)
-            else:
-                writer.write(record.id, downsample(full))
+            writer.write_maps(record.id, strided, full)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

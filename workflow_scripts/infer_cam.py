@@ -8,32 +8,24 @@ of full size, `{id}//full` (see storage/activations.py).
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 
 from workflow_scripts.console.progress import progress
-from workflow_scripts.console.shards import ShardFiles
+from workflow_scripts.console.shards import InferenceFiles
 from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.models.cam_activations import cam_activations, load_cam
 from workflow_scripts.settings.cam import InferCamSettings
-from workflow_scripts.storage.activations import ActivationWriter, downsample
+from workflow_scripts.storage.activations import ActivationWriter
 from workflow_scripts.training.distributed import choose_device
 from workflow_scripts.training.precision import autocast, choose_dtype
 
 
-class Files(ShardFiles):
+class Files(InferenceFiles):
     """Inputs and outputs."""
 
     model: Path = Field(description="model.safetensors of train_cam")
-    output: Path = Field(description="shard of activations to write (safetensors)")
-    device: str = Field("auto", description="auto, cpu or cuda")
-    maps: Literal["full", "both"] = Field(
-        "both",
-        description="what to store of an image: the map that thresholds cut, or the one that boundaries "
-        "spread as well, in twice the space",
-    )
 
 
 def work(files: Files, settings: InferCamSettings) -> None:
@@ -55,10 +47,7 @@ def work(files: Files, settings: InferCamSettings) -> None:
                 device,
             )
             strided, full = (maps.cpu().numpy() for maps in activations)
-            if files.maps == "both":
-                writer.write(record.id, strided, full)
-            else:
-                writer.write(record.id, downsample(full))
+            writer.write_maps(record.id, strided, full)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,16 @@ class Browser:
 
     def __init__(self, driver: Any) -> None:
         self.driver = driver
+
+    @contextmanager
+    def of_width(self, width: int) -> Iterator[None]:
+        """Show pages as a screen of so many pixels does, a telephone's below 500."""
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        try:
+            yield
+        finally:
+            self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
     def open(self, address: str) -> None:
         """Load a page afresh and forget what earlier ones logged."""

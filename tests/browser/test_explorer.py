@@ -207,14 +207,10 @@ def test_views_have_text_alternatives(browser: Browser, page: str) -> None:
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_fits_the_width(browser: Browser, page: str, width: int) -> None:
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    try:
+    with browser.of_width(width):
         browser.open(page)
         ready(browser)
         assert browser.run("return document.documentElement.scrollWidth") <= width
-    finally:
-        browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_without_masks_truth_is_left_out(browser: Browser, serve: Any, tmp_path: Path) -> None:

@@ -93,10 +93,6 @@ def test_arrow_keys_turn_pages(browser: Browser, page: str) -> None:
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_fits_the_width(browser: Browser, page: str, width: int) -> None:
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    try:
+    with browser.of_width(width):
         browser.open(page)
         assert browser.run("return document.documentElement.scrollWidth") <= width
-    finally:
-        browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

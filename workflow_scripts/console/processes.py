@@ -21,6 +21,11 @@ def count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def count_here() -> int:
+    """Number of processes of the job on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def leads() -> bool:
     """Whether this is the process of a job that writes files: the only one, or torchrun's first."""
     return os.environ.get("RANK", "0") == "0"

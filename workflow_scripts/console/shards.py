@@ -1,6 +1,7 @@
 """Which part of a dataset one job works on, and how it names its files."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -20,3 +21,15 @@ class ShardFiles(StageFiles):
         """The index, and this shard's images."""
         index = read_index(self.index)
         return index, index.shard(self.split, self.shard, self.shards)
+
+
+class InferenceFiles(ShardFiles):
+    """What a stage takes that makes the activations of one shard."""
+
+    output: Path = Field(description="shard of activations to write (safetensors)")
+    device: str = Field("auto", description="auto, cpu or cuda")
+    maps: Literal["full", "both"] = Field(
+        "both",
+        description="what to store of an image: the map that thresholds cut, or the one that boundaries "
+        "spread as well, in twice the space",
+    )

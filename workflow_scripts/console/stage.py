@@ -16,7 +16,7 @@ from pydantic import Field
 
 from workflow_scripts.console.arguments import parse
 from workflow_scripts.console.ending import ending_cleanly
-from workflow_scripts.console.processes import announce, announced, leads
+from workflow_scripts.console.processes import announce, announced, count_here, leads
 from workflow_scripts.errors import InputError
 from workflow_scripts.planning.fingerprint import code_digests
 from workflow_scripts.settings.base import Settings
@@ -155,8 +155,7 @@ def run_stage(
     _log_to(given.log if leads() else None)
     logger.info("$ %s %s", program, command)
     logger.info("on %s", _place())
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    given = given.model_copy(update={"threads": max(1, given.threads // processes)})
+    given = given.model_copy(update={"threads": max(1, given.threads // count_here())})
     limit_threads(given.threads)
     started = time.monotonic()
     try:

@@ -1,6 +1,7 @@
 """From a dataset's activations to the threshold that each rule chooses; no ground truth takes part."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +23,25 @@ from workflow_scripts.storage.activations import ActivationReader
 Activation = tuple[ImageRecord, np.ndarray]
 
 
-def read_activations(index: Index, shards: Sequence[Path]) -> Iterator[Activation]:
+def read_activations(
+    index: Index, shards: Sequence[Path], chosen: Container[int] | None = None
+) -> Iterator[Activation]:
     """Yield each image of some shards with its stored activation float32[k, h, w].
+
+    Args:
+        index: Of the dataset.
+        shards: Files of activations.
+        chosen: Positions, over all shards, of the images to read; all if None.
 
     Raises InputError when a shard is damaged or holds an image that the index does not.
     """
     records = {record.id: record for record in index.records}
+    position = count()
     for shard in shards:
         with ActivationReader(shard) as reader:
             for image_id in reader.ids:
+                if chosen is not None and next(position) not in chosen:
+                    continue
                 if image_id not in records:
                     raise InputError(
                         f"{shard}: image {image_id!r} is not in {index.path}. The index has changed"
@@ -50,21 +61,19 @@ def gather(
 
 
 def sample_activations(index: Index, shards: Sequence[Path], sample: int) -> Iterator[Activation]:
-    """Yield what `read_activations` does for at most `sample` images, evenly spread."""
-    count = count_images(shards)
-    chosen = set(np.linspace(0, count - 1, min(sample, count)).round().astype(int).tolist())
-    for number, image in enumerate(read_activations(index, shards)):
-        if number in chosen:
-            yield image
+    """Read what `read_activations` does for at most `sample` images, evenly spread."""
+    images = count_images(shards)
+    chosen = np.linspace(0, images - 1, min(sample, images)).round().astype(int).tolist()
+    return read_activations(index, shards, frozenset(chosen))
 
 
 def count_images(shards: Sequence[Path]) -> int:
     """Return the number of images of some shards."""
-    count = 0
+    images = 0
     for shard in shards:
         with ActivationReader(shard) as reader:
-            count += len(reader.ids)
-    return count
+            images += len(reader.ids)
+    return images
 
 
 def gather_colours(activations: Iterable[Activation], thresholds: np.ndarray) -> ColourSeparation:

@@ -16,10 +16,10 @@ from workflow_scripts.models.inference import (
     add_resized,
     maps_at_scales,
     mixed_normalisation,
-    strided_size,
 )
 from workflow_scripts.models.trained import describe_trained, described, ready_for_inference
 from workflow_scripts.settings.backbone import BackboneSettings
+from workflow_scripts.storage.activations import strided_size
 from workflow_scripts.storage.networks import load_network
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from workflow_scripts.datasets.transforms import normalise, rescale
 from workflow_scripts.models.backbones import Backbone
 
-# Strides of the feature map and of the smaller one of the two maps of an image.
-CELL, STRIDE = 16, 4
+# Stride of the feature map.
+CELL = 16
 
 
 class Activations(NamedTuple):
@@ -25,11 +25,6 @@ class Activations(NamedTuple):
 
     strided: Tensor
     full: Tensor
-
-
-def strided_size(height: int, width: int) -> tuple[int, int]:
-    """Size of an image's map at stride 4."""
-    return -(-height // STRIDE), -(-width // STRIDE)
 
 
 @torch.inference_mode()

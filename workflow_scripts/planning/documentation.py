@@ -168,33 +168,22 @@ def _edges() -> set[tuple[str, str]]:
     return {(names[start], names[end]) for start, end in arrows}
 
 
-def _reached(edges: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """The arrows that start at a rule to which the index leads."""
-    reached, waiting = {INDEX_RULE}, [INDEX_RULE]
+def _reached(edges: set[tuple[str, str]], start: str) -> set[str]:
+    """The rules to which ways of arrows lead from one, itself included."""
+    reached, waiting = {start}, [start]
     while waiting:
         rule = waiting.pop()
-        following = {end for start, end in edges if start == rule} - reached
+        following = {end for begin, end in edges if begin == rule} - reached
         reached |= following
         waiting.extend(following)
-    return {(start, end) for start, end in edges if start in reached}
-
-
-def _leads(edges: set[tuple[str, str]], start: str, goal: str) -> bool:
-    """Whether a way of arrows leads from one rule to another."""
-    seen, waiting = {start}, [start]
-    while waiting:
-        rule = waiting.pop()
-        following = {end for begin, end in edges if begin == rule} - seen
-        seen |= following
-        waiting.extend(following)
-    return goal in seen
+    return reached
 
 
 def _reduced(edges: set[tuple[str, str]]) -> set[tuple[str, str]]:
     """The arrows without those to a rule of the report that another way implies: it reads a lot."""
     kept = set(edges)
     for edge in sorted(edges):
-        if edge[1] in REPORT_RULES and _leads(kept - {edge}, *edge):
+        if edge[1] in REPORT_RULES and edge[1] in _reached(kept - {edge}, edge[0]):
             kept.remove(edge)
     return kept
 
@@ -208,7 +197,9 @@ def rule_graph() -> str:
     on Snakemake's own order.
     """
     # What reads no image, such as the resolved configuration, is not reached from the index.
-    edges = _reached(_edges())
+    every = _edges()
+    indexed = _reached(every, INDEX_RULE)
+    edges = {(start, end) for start, end in every if start in indexed}
     busy = {end for start, end in edges if start != INDEX_RULE}
     edges = {(start, end) for start, end in edges if start != INDEX_RULE or end not in busy}
     edges = _reduced(edges)

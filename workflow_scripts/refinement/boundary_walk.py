@@ -11,7 +11,7 @@ from torch import Tensor
 from workflow_scripts.datasets.transforms import normalise
 from workflow_scripts.models.backbones import build_backbone
 from workflow_scripts.models.boundary import STRIDE, BoundaryNetwork, infer_boundaries
-from workflow_scripts.models.trained import described
+from workflow_scripts.models.trained import described, ready_for_inference
 from workflow_scripts.refinement.random_walk import propagate
 from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.settings.boundary import PropagateSettings
@@ -28,8 +28,7 @@ class BoundaryWalk:
         with described(model):
             network = BoundaryNetwork(build_backbone(BackboneSettings(**description["backbone"])))
         load_network(model, network)
-        network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network = network
+        self.network: BoundaryNetwork = ready_for_inference(network, device)
         self.settings = settings
         self.device = device
         self.dtype = choose_dtype(description["precision"], description["backbone"]["name"], device)

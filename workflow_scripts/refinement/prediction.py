@@ -12,7 +12,7 @@ from workflow_scripts.errors import InputError
 from workflow_scripts.models.backbones import build_backbone
 from workflow_scripts.models.deeplab import DeepLab
 from workflow_scripts.models.inference import add_resized, maps_at_scales
-from workflow_scripts.models.trained import described
+from workflow_scripts.models.trained import described, ready_for_inference
 from workflow_scripts.refinement.dense_crf import refine, unary_from_probabilities
 from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
@@ -52,8 +52,7 @@ def load_segmentation(
             "network and the classes of one run"
         )
     load_network(path, network)
-    network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network, description
+    return ready_for_inference(network, device), description
 
 
 def predict(

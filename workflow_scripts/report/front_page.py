@@ -8,7 +8,7 @@ from typing import Any
 from workflow_scripts.report.catalogue import FIGURES
 from workflow_scripts.report.html import Markup, element, page, table
 from workflow_scripts.report.names import compared_pair, made_at, method_name
-from workflow_scripts.report.numbers import signed
+from workflow_scripts.report.numbers import mean_std, signed
 from workflow_scripts.report.pictures import data_uri
 from workflow_scripts.report.verdict import Verdict, verdict
 
@@ -60,11 +60,8 @@ def front_page(
 
 
 def show(figure: dict[str, Any] | None, scale: float = 1) -> str:
-    """Return "41.2 ± 0.6", without the deviation for one trial; "–" where there is no figure."""
-    if not figure:
-        return "–"
-    mean = f"{scale * figure['mean']:.1f}"
-    return mean if figure["std"] is None else f"{mean} ± {scale * figure['std']:.1f}"
+    """Return a figure as `mean_std` does; "–" where there is none."""
+    return mean_std(figure, scale) if figure else "–"
 
 
 def _comparisons(result: Verdict, summary: dict[str, Any]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from workflow_scripts.report.names import compared_pair, made_at, method_name
-from workflow_scripts.report.numbers import signed
+from workflow_scripts.report.numbers import mean_std, signed
 
 Answer = Literal["supported", "partly supported", "not supported", "cannot be tested"]
 
@@ -184,7 +184,7 @@ def _finding(
         relation += ", no more than the spread over trials"
     if chance:
         relation += f", {chance}"
-    figures = [_mean_std(figure, measure.scale) for figure in (before, after)]
+    figures = [mean_std(figure, measure.scale) for figure in (before, after)]
     means = [f"{measure.scale * figure['mean']:.1f}" for figure in (before, after)]
     sentence = measure.sentence.format(before=means[0], after=means[1], first=first, second=second)
     holds = difference > spread and chance != "within chance"
@@ -210,8 +210,3 @@ def _chance(
         return None
     signs = {(float(row["low"]) > 0) - (float(row["high"]) < 0) for row in rows}
     return "beyond chance" if signs in ({1}, {-1}) else "within chance"
-
-
-def _mean_std(figure: dict[str, Any], scale: float) -> str:
-    mean = f"{scale * figure['mean']:.1f}"
-    return mean if figure["std"] is None else f"{mean} ± {scale * figure['std']:.1f}"

@@ -53,9 +53,14 @@ class LabelledImage(Protocol):
         """Classes in the image, from 1."""
 
 
+def strided_size(height: int, width: int) -> tuple[int, int]:
+    """Return rows and columns of an image's map at stride 4."""
+    return -(-height // STRIDE), -(-width // STRIDE)
+
+
 def activation_shape(record: LabelledImage) -> tuple[int, int, int]:
     """Return the shape [labels, rows, columns] of an image's stored activation."""
-    return len(record.labels), -(-record.height // STRIDE), -(-record.width // STRIDE)
+    return len(record.labels), *strided_size(record.height, record.width)
 
 
 class ActivationWriter:
@@ -114,6 +119,19 @@ class ActivationWriter:
                 raise ValueError(f"image {image_id!r}: activations must be numbers from 0 to 1")
             self._file.write(half.tobytes())
         self._written += 1
+
+    def write_maps(self, image_id: str, strided: np.ndarray, full: np.ndarray) -> None:
+        """Append what this shard holds of the next image's two maps: both, or the full one alone.
+
+        Args:
+            image_id: Its id.
+            strided: Its map of stride 4, float[k, ceil(H/4), ceil(W/4)].
+            full: Its map of full size, float[k, H, W].
+        """
+        if self._both:
+            self.write(image_id, strided, full)
+        else:
+            self.write(image_id, downsample(full))
 
     def __exit__(
         self,

@@ -8,6 +8,7 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
+from workflow_scripts.console.processes import count
 from workflow_scripts.errors import InputError
 from workflow_scripts.training.gpu_locks import take_gpu
 
@@ -46,7 +47,7 @@ class World:
     @classmethod
     def join(cls, device: str) -> Self:
         """Join the run that torchrun's environment variables describe; alone without them."""
-        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        processes = count()
         chosen = choose_device(device)
         if processes > 1:
             torch.distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from workflow_scripts.console.processes import count_here
 from workflow_scripts.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -77,10 +78,9 @@ def take_gpu(count: Callable[[], int], folder: Path | None = None) -> str | None
     present = count()
     if not present:
         return None
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if processes > present:
+    if count_here() > present:
         raise InputError(
-            f"the job was given {processes} GPUs, but this machine lets it see {present}; lower "
+            f"the job was given {count_here()} GPUs, but this machine lets it see {present}; lower "
             "`gpu` of this rule (`set-resources`), or look at CUDA_VISIBLE_DEVICES"
         )
     given = os.environ.get(VISIBLE)
