@@ -16,7 +16,7 @@ from workflow_scripts.evaluation.sweep_file import Sweeps, write_sweeps
 from workflow_scripts.evaluation.threshold_sweep import ThresholdSweep, even_thresholds
 from workflow_scripts.evaluation.truth import read_truth
 from workflow_scripts.refinement.thresholding import dataset_labels, local_labels
-from workflow_scripts.storage.activations import ActivationReader, ActivationWriter, upsample
+from workflow_scripts.storage.activations import ActivationReader, ActivationWriter
 from workflow_scripts.storage.masks import IGNORE, MaskReader, MaskWriter, encode_mask
 
 CLASSES = ("cat", "dog & <co>")
@@ -154,8 +154,7 @@ def _write_method(
             MaskWriter(folder / "seeds" / f"{shard}.zip") as seeds,
         ):
             for record in records:
-                stored = reader.read(record.id)
-                full = upsample(stored, record.height, record.width)
+                full = reader.read_full(record.id, record.height, record.width)
                 seed = dataset_labels(local_labels(full, 0.3), record.labels)
                 seed[(seed == 0) & (full.max(axis=0, initial=0) > 0.05)] = IGNORE
                 seeds.write(record.id, seed)
@@ -164,7 +163,7 @@ def _write_method(
                 counts["foreground"] += int(((seed > 0) & (seed < IGNORE)).sum())
                 if with_masks:
                     truth = read_truth(record)
-                    plain.update(record.id, stored, record.labels, truth)
+                    plain.update(record.id, full, record.labels, truth)
                     masks = [dataset_labels(local_labels(full, t), record.labels) for t in COARSE]
                     refined.update(truth, np.stack(masks))
         (folder / "seeds" / f"{shard}.json").write_text(json.dumps(counts))
@@ -191,7 +190,7 @@ def _write_masks(
             MaskWriter(path) as writer,
         ):
             for record in records:
-                full = upsample(reader.read(record.id), record.height, record.width)
+                full = reader.read_full(record.id, record.height, record.width)
                 writer.write(
                     record.id, dataset_labels(local_labels(full, threshold), record.labels)
                 )

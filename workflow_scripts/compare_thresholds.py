@@ -46,7 +46,6 @@ from workflow_scripts.refinement.labeller import read_configuration
 from workflow_scripts.refinement.thresholding import local_labels, refined_labels
 from workflow_scripts.report.catalogue import REFERENCE
 from workflow_scripts.settings.thresholds import VALIDATION, RuleComparisonSettings
-from workflow_scripts.storage.activations import upsample
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.shards import shard_names
 
@@ -157,10 +156,9 @@ def gather_agreement(
     for record, activation in activations:
         if not record.labels:
             continue
-        enlarged = upsample(activation, record.height, record.width)
-        before = [local_labels(enlarged, threshold) for threshold in REFINED_GRID]
+        before = [local_labels(activation, threshold) for threshold in REFINED_GRID]
         after = refined_labels(
-            read_image(record.path), enlarged, REFINED_GRID, settings.gt_prob, settings.crf
+            read_image(record.path), activation, REFINED_GRID, settings.gt_prob, settings.crf
         )
         names = np.asarray((0, *record.labels), np.uint8)
         agreement.update([names[labels] for labels in before], [names[labels] for labels in after])
@@ -181,7 +179,7 @@ def _agreements(
         )
         for (record, ours), (_, theirs) in zip(one, two, strict=True):
             if record.labels:
-                agreement.update(ours, theirs, record.height, record.width)
+                agreement.update(ours, theirs)
         threshold, _ = method_agreement(agreement)
         rule = f"agreement with {second}"
         yield _row(files, trial, first, rule, threshold, curves[trial, first])

@@ -2,7 +2,8 @@
 
 Logits of several scales and mirror images are averaged, the softmax over background and classes is taken,
 and the present classes are kept. Where the image's seed is not background, each is stretched to 0…1 over
-the image; elsewhere the probability stays. Writes a shard like infer_cam's.
+the image; elsewhere the probability stays. Writes a shard like infer_cam's, which holds log-odds and the
+seed's region (storage/stretched.py).
 """
 
 import sys
@@ -35,10 +36,11 @@ def work(files: Files, settings: InferAmnSettings) -> None:
     index, records = files.read()
     device = choose_device(files.device)
     network, description = load_amn(files.model, index.classes, device)
+    both = files.maps == "both"
     dtype = choose_dtype(description["precision"], description["backbone"]["name"], device)
     with (
         MaskReader(files.seeds) as seeds,
-        ActivationWriter(files.output, records, both=files.maps == "both") as writer,
+        ActivationWriter(files.output, records, strided=both, full=True) as writer,
         autocast(dtype, device),
     ):
         for record in progress(records, description=f"infer_amn {files.split} {files.shard}"):
@@ -51,8 +53,7 @@ def work(files: Files, settings: InferAmnSettings) -> None:
                 settings.scales,
                 device,
             )
-            strided, full = (maps.cpu().numpy() for maps in activations)
-            writer.write_maps(record.id, strided, full)
+            writer.write(record.id, activations.strided if both else None, activations.full)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,8 +1,8 @@
 """Make the class activation maps of one shard with the trained classifier.
 
 Several scales, each with its mirror image, are added; each class of the image's label is divided by its
-maximum. Writes a safetensors shard: image id → float16 [labels, H/4, W/4], values 0…1; and, for the maps
-of full size, `{id}//full` (see storage/activations.py).
+maximum. Writes a safetensors shard of maps in 0…1, two bytes a value, a quarter of the image's size
+(storage/activations.py says how).
 """
 
 import sys
@@ -33,9 +33,10 @@ def work(files: Files, settings: InferCamSettings) -> None:
     index, records = files.read()
     device = choose_device(files.device)
     network, description = load_cam(files.model, index.classes, device)
+    both = files.maps == "both"
     dtype = choose_dtype(description["precision"], description["backbone"]["name"], device)
     with (
-        ActivationWriter(files.output, records, both=files.maps == "both") as writer,
+        ActivationWriter(files.output, records, strided=both, full=True) as writer,
         autocast(dtype, device),
     ):
         for record in progress(records, description=f"infer_cam {files.split} {files.shard}"):
@@ -46,8 +47,7 @@ def work(files: Files, settings: InferCamSettings) -> None:
                 settings.scales,
                 device,
             )
-            strided, full = (maps.cpu().numpy() for maps in activations)
-            writer.write_maps(record.id, strided, full)
+            writer.write(record.id, activations.strided if both else None, activations.full)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -73,7 +73,8 @@ def work(files: Files, settings: ExplorerSettings) -> None:
     @cache
     def entry(choice: Choice) -> dict[str, Any]:
         record = records[choice.id]
-        activations = {m: _find(readers[m], record).read_full(record.id) for m in methods}
+        size = (record.height, record.width)
+        activations = {m: _find(readers[m], record).read_full(record.id, *size) for m in methods}
         return image_entry(record, choice, activations, thresholds, bool(sweeps))
 
     data: dict[str, Any] = {

@@ -19,7 +19,7 @@ from workflow_scripts.errors import InputError
 from workflow_scripts.refinement.parallel import in_threads
 from workflow_scripts.refinement.thresholding import dataset_labels, local_labels, refined_labels
 from workflow_scripts.settings.pseudo_masks import PseudoMaskSettings
-from workflow_scripts.storage.activations import ActivationReader, upsample
+from workflow_scripts.storage.activations import ActivationReader
 from workflow_scripts.storage.masks import MaskWriter
 from workflow_scripts.storage.thresholds import read_thresholds
 
@@ -51,7 +51,7 @@ def work(files: Files, settings: PseudoMaskSettings) -> None:
     with ActivationReader(files.activations) as reader, MaskWriter(files.output) as writer:
 
         def pseudo_mask(record: ImageRecord) -> tuple[ImageRecord, np.ndarray]:
-            activations = upsample(reader.read_full(record.id), record.height, record.width)
+            activations = reader.read_full(record.id, record.height, record.width)
             if settings.refinement == "none":
                 labels = local_labels(activations, threshold)
             else:

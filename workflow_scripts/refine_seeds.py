@@ -26,7 +26,7 @@ from workflow_scripts.refinement.thresholding import (
     refined_labels,
 )
 from workflow_scripts.settings.seeds import SeedSettings
-from workflow_scripts.storage.activations import ActivationReader, upsample
+from workflow_scripts.storage.activations import ActivationReader
 from workflow_scripts.storage.composition import SeedComposition
 from workflow_scripts.storage.masks import MaskWriter
 from workflow_scripts.storage.thresholds import seed_thresholds
@@ -74,7 +74,7 @@ def work(files: Files, settings: SeedSettings) -> None:
     with ActivationReader(files.activations) as reader, MaskWriter(files.output) as writer:
 
         def seed(record: ImageRecord) -> tuple[ImageRecord, np.ndarray]:
-            activations = upsample(reader.read_full(record.id), record.height, record.width)
+            activations = reader.read_full(record.id, record.height, record.width)
             image = read_image(record.path)
             foreground, background = refined_labels(
                 image, activations, thresholds, settings.gt_prob, settings.crf

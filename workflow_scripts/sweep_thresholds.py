@@ -25,7 +25,7 @@ from workflow_scripts.evaluation.truth import read_truth, with_truth
 from workflow_scripts.refinement.parallel import in_threads
 from workflow_scripts.refinement.thresholding import dataset_labels, refined_labels
 from workflow_scripts.settings.evaluation import SweepSettings
-from workflow_scripts.storage.activations import ActivationReader, upsample
+from workflow_scripts.storage.activations import ActivationReader
 
 
 class Files(ShardFiles):
@@ -53,7 +53,8 @@ def sweep_records(
     refined = RefinedSweep(classes, grid) if grid else None
 
     def load(record: ImageRecord) -> tuple[ImageRecord, np.ndarray, np.ndarray, np.ndarray | None]:
-        activation, truth = reader.read_full(record.id), read_truth(record)
+        activation = reader.read_full(record.id, record.height, record.width)
+        truth = read_truth(record)
         masks = _refine(record, activation, settings) if grid else None
         return record, activation, truth, masks
 
@@ -72,7 +73,7 @@ def _refine(record: ImageRecord, activation: np.ndarray, settings: SweepSettings
     """Return the refined labels at the coarse thresholds, uint8[P, H, W]."""
     masks = refined_labels(
         read_image(record.path),
-        upsample(activation, record.height, record.width),
+        activation,
         settings.refined_thresholds,
         settings.gt_prob,
         settings.crf,

@@ -66,7 +66,8 @@ def sweep_of(run: FinishedRun, method: str, image: str, truth: np.ndarray | None
     with ActivationReader(run.path / "0" / method / "activations" / "val-00.safetensors") as reader:
         whole = np.zeros((record.height, record.width), np.uint8)
         truth = whole if truth is None else truth
-        sweep.update(image, reader.read(image), record.labels, truth)
+        activation = reader.read_full(image, record.height, record.width)
+        sweep.update(image, activation, record.labels, truth)
     return sweep
 
 

@@ -13,9 +13,9 @@ from workflow_scripts.storage.activations import (
     ActivationReader,
     ActivationWriter,
     activation_shape,
-    downsample,
-    upsample,
+    enlarged,
 )
+from workflow_scripts.storage.enlargement import enlarge, reduce
 
 
 @dataclass(frozen=True)
@@ -57,27 +57,31 @@ def test_round_trip_in_half_precision_and_any_order(tmp_path: Path) -> None:
 
 
 def test_a_shard_may_hold_maps_of_full_size_too(tmp_path: Path) -> None:
-    """They come back as the map of stride 4 whose enlargement is the closest."""
+    """They come back as the closest enlargement of a map of stride 4."""
     random, path = np.random.default_rng(1), tmp_path / "both"
     fulls = [random.random((len(r.labels), r.height, r.width), np.float32) for r in RECORDS]
-    with ActivationWriter(path, RECORDS, both=True) as writer:
+    with ActivationWriter(path, RECORDS, full=True) as writer:
         for record, activation, full in zip(RECORDS, activations(), fulls, strict=True):
             writer.write(record.id, activation, full)
     with ActivationReader(path) as reader:
         assert reader.ids == tuple(record.id for record in RECORDS)
         for record, activation, full in zip(RECORDS, activations(), fulls, strict=True):
             assert np.array_equal(reader.read(record.id), activation.astype(np.float16))
-            found = reader.read_full(record.id)
-            assert np.array_equal(found, downsample(full).astype(np.float16))
+            small = np.clip(reduce(full), 0, 1).astype(np.float16)
+            found = reader.read_full(record.id, record.height, record.width)
+            assert np.array_equal(found, enlarged(small, record.height, record.width))
     write(tmp_path / "one")
     with ActivationReader(tmp_path / "one") as reader:
-        assert np.array_equal(reader.read_full(RECORDS[0].id), reader.read(RECORDS[0].id))
+        found = reader.read_full(RECORDS[0].id, 21, 33)
+        assert np.array_equal(found, enlarged(reader.read(RECORDS[0].id), 21, 33))
         with pytest.raises(InputError, match="'else'"):
-            reader.read_full("else")
+            reader.read_full("else", 21, 33)
+        with pytest.raises(InputError, match=r"is not one of 33×25 pixels"):
+            reader.read_full(RECORDS[0].id, 25, 33)
     for both, full in ((True, None), (False, fulls[0])):
         with (
-            pytest.raises(ValueError, match="full size"),
-            ActivationWriter(tmp_path / "x", RECORDS, both=both) as writer,
+            pytest.raises(ValueError, match="missing or one too many"),
+            ActivationWriter(tmp_path / "x", RECORDS, full=both) as writer,
         ):
             writer.write(RECORDS[0].id, activations()[0], full)
 
@@ -87,15 +91,14 @@ def test_downsampling_undoes_enlarging_and_is_the_closest(height: int, width: in
     random = np.random.default_rng(0)
     shape = (2, -(-height // 4), -(-width // 4))
     small = random.random(shape, np.float32)
-    np.testing.assert_allclose(downsample(upsample(small, height, width)), small, atol=1e-4)
-    # Smooth values, so that nothing is cut at 0 or 1.
+    np.testing.assert_allclose(reduce(enlarge(small, height, width)), small, atol=1e-4)
     y, x = np.mgrid[:height, :width] / 40
     full = np.stack([0.5 + 0.3 * np.sin(y * 2 + x), 0.5 + 0.3 * np.cos(x * 3)]).astype(np.float32)
-    best = downsample(full)
-    error = np.square(upsample(best, height, width) - full).sum()
+    best = reduce(full)
+    error = np.square(enlarge(best, height, width) - full).sum()
     for _ in range(5):
         other = best + random.normal(0, 0.01, shape).astype(np.float32)
-        assert np.square(upsample(other, height, width) - full).sum() >= error - 1e-6
+        assert np.square(enlarge(other, height, width) - full).sum() >= error - 1e-6
 
 
 def test_peaks_may_exceed_1_but_not_their_enlargement(tmp_path: Path) -> None:
@@ -106,8 +109,8 @@ def test_peaks_may_exceed_1_but_not_their_enlargement(tmp_path: Path) -> None:
         writer.write("peak", peak)
     with ActivationReader(tmp_path / "x") as reader:
         assert np.array_equal(reader.read("peak"), peak)
-    assert upsample(peak, 16, 16).max() <= 1
-    assert upsample(2 * peak, 16, 16).max() == 1
+        assert reader.read_full("peak", 16, 16).max() <= 1
+    assert enlarged(2 * peak, 16, 16).max() == 1
 
 
 def test_file_is_what_the_safetensors_library_reads(tmp_path: Path) -> None:
@@ -213,18 +216,18 @@ def test_other_files_and_images_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 4), (21, 33), (22, 30), (160, 160), (5, 400)])
-def test_upsampling_is_that_of_torch(size: tuple[int, int]) -> None:
+def test_enlarging_is_that_of_torch(size: tuple[int, int]) -> None:
     torch = pytest.importorskip("torch")
     height, width = size
     small = np.random.default_rng(0).random((3, -(-height // 4), -(-width // 4)), np.float32)
     expected = torch.nn.functional.interpolate(
         torch.from_numpy(small)[None], scale_factor=4, mode="bilinear", align_corners=False
     )[0, :, :height, :width]
-    assert upsample(small, height, width).dtype == np.float32
-    np.testing.assert_allclose(upsample(small, height, width), expected.numpy(), atol=1e-6)
+    assert enlarge(small, height, width).dtype == np.float32
+    np.testing.assert_allclose(enlarge(small, height, width), expected.numpy(), atol=1e-6)
 
 
-def test_upsampling_refuses_a_size_that_does_not_fit() -> None:
+def test_enlarging_refuses_a_size_that_does_not_fit() -> None:
     for height, width in [(8, 9), (4, 4), (8, 4)]:
         with pytest.raises(ValueError, match="cannot be enlarged"):
-            upsample(np.zeros((1, 2, 2), np.float32), height, width)
+            enlarge(np.zeros((1, 2, 2), np.float32), height, width)

@@ -13,7 +13,7 @@ from workflow_scripts.errors import InputError
 from workflow_scripts.models.weights import imagenet_weights
 from workflow_scripts.refinement.boundary_walk import normalise_globally
 from workflow_scripts.settings.boundary import TrainBoundarySettings
-from workflow_scripts.storage.activations import ActivationReader, ActivationWriter, upsample
+from workflow_scripts.storage.activations import ActivationReader, ActivationWriter, enlarged
 from workflow_scripts.storage.masks import MaskWriter
 from workflow_scripts.training import session
 
@@ -114,7 +114,7 @@ def test_propagated_activations_fill_0_to_1_and_batches_change_nothing(dataset, 
         activation = alone[record.id]
         assert activation.shape[0] == len(record.labels)
         if record.labels:
-            large = upsample(activation, record.height, record.width)
+            large = enlarged(activation, record.height, record.width)
             assert activation.min() >= 0
             assert large.max() == pytest.approx(1, abs=1e-3)
     monkeypatch.setitem(propagate.WINDOW, "cpu", 4)
@@ -137,7 +137,7 @@ def test_scores_are_divided_by_the_largest_value_at_full_size():
     normalised = normalise_globally(scores, 34, 28)
     large = F.interpolate(scores[None], scale_factor=4, mode="bilinear", align_corners=False)
     expected = large[0, :, :34, :28] / large[0, :, :34, :28].max()
-    ours = torch.from_numpy(upsample(normalised.numpy(), 34, 28))
+    ours = torch.from_numpy(enlarged(normalised.numpy(), 34, 28))
     torch.testing.assert_close(ours, expected)
     assert normalise_globally(torch.zeros(1, 3, 3), 12, 12).max() == 0
 

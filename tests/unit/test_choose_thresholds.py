@@ -130,7 +130,8 @@ def test_validation_takes_the_best_on_its_split(run_folder: Path) -> None:
     sweep = ThresholdSweep(2, even_thresholds(0.01))
     reader = ActivationReader(run_folder / "0/cam/activations/dev-00.safetensors")
     for record in index.of_split("dev"):
-        sweep.update(record.id, reader.read(record.id), record.labels, read_truth(record))
+        activation = reader.read_full(record.id, record.height, record.width)
+        sweep.update(record.id, activation, record.labels, read_truth(record))
     curve = sweep.curve()
     assert 100 * curve.miou_at(chosen.pseudo_mask) == pytest.approx(100 * curve.miou.max())
 
@@ -215,7 +216,8 @@ def test_rules_are_compared_with_the_best(run_folder: Path, capsys: pytest.Captu
         sweep = ThresholdSweep(2, even_thresholds(0.01))
         reader = ActivationReader(run_folder / f"0/{method}/activations/train-00.safetensors")
         for record in index.of_split("train"):
-            sweep.update(record.id, reader.read(record.id), record.labels, read_truth(record))
+            activation = reader.read_full(record.id, record.height, record.width)
+            sweep.update(record.id, activation, record.labels, read_truth(record))
         write_sweeps(run_folder / f"0/{method}/sweep/train-00.safetensors", Sweeps(sweep, None))
     configuration = Workflow({**DEMO, "run": "tiny"}).configuration
     (run_folder / "config.yaml").write_text(configuration)

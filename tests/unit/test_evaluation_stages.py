@@ -18,7 +18,6 @@ from workflow_scripts.storage.activations import (
     ActivationReader,
     ActivationWriter,
     activation_shape,
-    upsample,
 )
 from workflow_scripts.storage.masks import MaskWriter, decode_mask, encode_mask
 
@@ -73,7 +72,7 @@ def test_sweep_stage(dataset: Path, threads: str) -> None:
     expected = Confusion.empty(2)
     with ActivationReader(dataset / "val-00.safetensors") as reader:
         for i, record in enumerate(read_index(dataset / "index.csv").records):
-            large = upsample(reader.read(record.id), record.height, record.width)
+            large = reader.read_full(record.id, record.height, record.width)
             truth = decode_mask((dataset / f"mask{i}.png").read_bytes())
             expected.update(truth, dataset_labels(local_labels(large, 0.3), record.labels))
     assert reached == pytest.approx(expected.mean_iou("skip"))

@@ -50,7 +50,8 @@ def test_planes_hold_the_masks_of_every_threshold(run: FinishedRun, tmp_path: Pa
         assert (truth == read_truth(record)).all()
         sweep = ThresholdSweep(2, thresholds)
         with ActivationReader(shard) as reader:
-            sweep.update(record.id, reader.read(record.id), record.labels, truth)
+            activation = reader.read_full(record.id, record.height, record.width)
+            sweep.update(record.id, activation, record.labels, truth)
         for position, expected in enumerate(sweep.confusions()):
             mask = np.where(passed > position, winner, 0)[truth != 255]
             assert (np.bincount(mask, minlength=3) == expected.sum(axis=0)).all()
@@ -58,12 +59,12 @@ def test_planes_hold_the_masks_of_every_threshold(run: FinishedRun, tmp_path: Pa
 
 def test_a_value_equal_to_a_threshold_does_not_pass_it() -> None:
     thresholds = np.array([0.25, 0.5, 0.75], np.float32)
-    activation = np.full((2, 2, 2), 0.5, np.float32)
+    activation = np.full((2, 8, 8), 0.5, np.float32)
     activation[1] = 0.25
-    passed, winner = passed_thresholds(activation, (3, 7), 8, 8, thresholds)
+    passed, winner = passed_thresholds(activation, (3, 7), thresholds)
     assert (passed == 1).all()
     assert (winner == 3).all()
-    passed, winner = passed_thresholds(activation[:0], (), 8, 8, thresholds)
+    passed, winner = passed_thresholds(activation[:0], (), thresholds)
     assert not passed.any()
     assert not winner.any()
 
@@ -132,10 +133,10 @@ def test_gain_is_taken_at_each_methods_best_threshold() -> None:
     truth = np.zeros((8, 8), np.uint8)
     truth[:, :4] = 1
     sweeps = []
-    for value, background in ((0.3, 0.25), (0.9, 0.0)):
+    for value, background in ((0.3, 0.26), (0.9, 0.0)):
         sweep = ThresholdSweep(1, even_thresholds(0.1))
-        activation = np.full((1, 2, 2), background, np.float32)
-        activation[0, :, 0] = value
+        activation = np.full((1, 8, 8), background, np.float32)
+        activation[0, :, :4] = value
         sweep.update("x", activation, (1,), truth)
         sweeps.append(sweep)
     best = [100 * sweep.images().iou[0].max() for sweep in sweeps]

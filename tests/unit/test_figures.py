@@ -258,9 +258,10 @@ def test_a_single_trial_is_said_to_be_one() -> None:
 def test_an_image_whose_threshold_does_not_matter_has_no_best_one() -> None:
     sweep = ThresholdSweep(1, even_thresholds(0.1))
     truth = np.zeros((8, 8), np.uint8)
-    sweep.update("empty", np.zeros((0, 2, 2), np.float32), (), truth)
+    sweep.update("empty", np.zeros((0, 8, 8), np.float32), (), truth)
     truth[:, :4] = 1
-    activation = np.array([[[0.8, 0.2], [0.8, 0.2]]], np.float32)
+    activation = np.full((1, 8, 8), 0.2, np.float32)
+    activation[0, :, :4] = 0.8
     sweep.update("object", activation, (1,), truth)
     [best] = best_thresholds(sweep)
     assert 0.2 < best < 0.8

@@ -15,7 +15,7 @@ from workflow_scripts.datasets.index import ImageRecord, IndexRow, write_index
 from workflow_scripts.errors import InputError
 from workflow_scripts.import_activations import main as import_activations
 from workflow_scripts.import_seeds import main as import_seeds
-from workflow_scripts.storage.activations import ActivationReader, upsample
+from workflow_scripts.storage.activations import ActivationReader, enlarged
 from workflow_scripts.storage.masks import MaskReader, encode_mask
 
 WIDTH, HEIGHT = 30, 22
@@ -106,7 +106,7 @@ def test_hard_activations_give_the_mask_back():
     seed = np.kron(rng.choice([0, 2, 4, 255], (6, 8)), np.ones((4, 4))).astype(np.uint8)
     activations = activations_of_seed(seed, (2, 4))
     assert set(np.unique(activations)) == {0.0, 1.0}
-    large = upsample(activations, 24, 32)
+    large = enlarged(activations, 24, 32)
     assert (np.where(large[0] > 0.5, 2, 0) == np.where(seed == 2, 2, 0)).mean() > 0.9
 
 

@@ -35,11 +35,16 @@ def confusion(wrong: int) -> Confusion:
     return Confusion.empty(2).update(TRUTH, prediction)
 
 
+def flat(*values: float) -> np.ndarray:
+    """Channels of one value."""
+    return np.tile(np.array(values, np.float32)[:, None, None], (1, *TRUTH.shape))
+
+
 def sweeps(bias: float) -> Sweeps:
     plain = ThresholdSweep(2, np.array([0.2, 0.4, 0.6, 0.8]))
     refined = RefinedSweep(2, [0.3, 0.7])
     for i in range(3):
-        activation = np.array([[[0.9 - bias - i / 10]], [[0.3 + bias]]], np.float32)
+        activation = flat(0.9 - bias - i / 10, 0.3 + bias)
         plain.update(str(i), activation, (1, 2), TRUTH)
         refined.update(TRUTH, np.stack([TRUTH, np.zeros_like(TRUTH)]))
     return Sweeps(plain, refined)
@@ -131,7 +136,7 @@ def test_a_split_without_any_truth_has_no_figures() -> None:
 
 def test_sweep_figures_by_hand() -> None:
     plain = ThresholdSweep(2, np.array([0.1, 0.5, 0.9]))
-    small, large = np.array([[[0.3]]], np.float32), np.array([[[0.7]]], np.float32)
+    small, large = flat(0.3), flat(0.7)
     everything = np.ones((4, 4), np.uint8)
     plain.update("a", large, (1,), everything)
     plain.update("b", small, (1,), np.where(TRUTH == 2, 255, 0).astype("u1"))

@@ -22,10 +22,10 @@ from workflow_scripts.evaluation.thresholds import (
     stability,
 )
 from workflow_scripts.refinement.thresholding import dataset_labels, local_labels
-from workflow_scripts.storage.activations import upsample
+from workflow_scripts.storage.enlargement import reduce
 
 GRID = even_thresholds(0.01)
-Scene = tuple[np.ndarray, tuple[int, ...], int, int]
+Scene = tuple[np.ndarray, tuple[int, ...]]
 
 
 def scenes(low: float = 0.2, high: float = 0.7, number: int = 6, seed: int = 0) -> list[Scene]:
@@ -35,13 +35,12 @@ def scenes(low: float = 0.2, high: float = 0.7, number: int = 6, seed: int = 0) 
     for i in range(number):
         height, width = 37 + i, 50
         labels = ((1,), (1, 3), (2,), ())[i % 4]
-        shape = (len(labels), -(-height // 4), -(-width // 4))
-        activation = random.normal(low, 0.04, shape)
-        for channel, rows in enumerate((slice(2, 7), slice(7, 10))[: len(labels)]):
-            activation[channel, rows, 3:9] = random.normal(
-                high, 0.04, activation[0, rows, 3:9].shape
+        activation = random.normal(low, 0.04, (len(labels), height, width))
+        for channel, rows in enumerate((slice(8, 28), slice(28, 40))[: len(labels)]):
+            activation[channel, rows, 12:36] = random.normal(
+                high, 0.04, activation[0, rows, 12:36].shape
             )
-        made.append((activation.clip(0, 1).astype(np.float32), labels, height, width))
+        made.append((activation.clip(0, 1).astype(np.float32), labels))
     return made
 
 
@@ -59,18 +58,20 @@ def statistics(images: list[Scene], thresholds: np.ndarray = GRID) -> Activation
 def test_counts_equal_those_of_full_size_maps() -> None:
     gathered = statistics(scenes())
     expected = np.zeros_like(gathered.counts)
-    for activation, labels, height, width in scenes():
-        large = upsample(activation, height, width)
+    for activation, labels in scenes():
+        height, width = activation.shape[1:]
         for t in range(len(GRID) + 1):
-            above = label_map(large, labels, GRID[t - 1]) if t else np.ones((height, width))
-            below = label_map(large, labels, GRID[t]) if t < len(GRID) else np.zeros_like(above)
+            above = label_map(activation, labels, GRID[t - 1]) if t else np.ones((height, width))
+            below = (
+                label_map(activation, labels, GRID[t]) if t < len(GRID) else np.zeros_like(above)
+            )
             if not labels:
                 expected[0, 0] += height * width if t == 0 else 0
             elif t:
                 in_bin = (above > 0) & (below == 0)
                 expected[:, t] += np.bincount(above[in_bin], minlength=4)
             else:
-                winners = np.array(labels)[large.argmax(axis=0)]
+                winners = np.array(labels)[activation.argmax(axis=0)]
                 expected[:, 0] += np.bincount(winners[below == 0], minlength=4)
     assert np.array_equal(gathered.counts, expected)
     assert gathered.images == 5
@@ -97,11 +98,10 @@ def test_stability_is_the_miou_of_the_masks_around() -> None:
     assert np.isnan(found[-5:]).all()
     for t in (5, 40, 80):
         confusion = Confusion.empty(3)
-        for activation, labels, height, width in scenes():
+        for activation, labels in scenes():
             if not labels:
                 continue
-            large = upsample(activation, height, width)
-            low, high = (label_map(large, labels, GRID[t + d]) for d in (-5, 5))
+            low, high = (label_map(activation, labels, GRID[t + d]) for d in (-5, 5))
             confusion.update(low, high)
         iou = confusion.iou("skip")
         assert found[t] == pytest.approx(np.nan_to_num(iou).mean())
@@ -138,7 +138,7 @@ def separable(side: int = 48, number: int = 6) -> Iterator[tuple[np.ndarray, np.
         distance = np.maximum(abs(x + 0.5 - column), abs(y + 0.5 - row))
         image = random.integers(60, 100, (side, side, 3))
         image[distance < side / 4] += (80, 40, i)
-        activation = np.clip(1 - 2 * distance[2::4, 2::4] / side, 0, 1)
+        activation = np.clip(1 - 2 * distance / side, 0, 1)
         yield image.astype(np.uint8), activation[None].astype(np.float32)
 
 
@@ -165,7 +165,7 @@ def test_separation_is_the_share_between_the_sides_beyond_that_of_mirror_images(
         for image, activation in images:
             cells = (image / 255).reshape(12, 4, 12, 4, 3).mean(axis=(1, 3))
             cells -= cells.mean(axis=(0, 1))
-            above = activation[0] > GRID[t]
+            above = reduce(activation)[0] > GRID[t]
 
             def explained(cells: np.ndarray, above: np.ndarray = above) -> float:
                 sides = (cells[above], cells[~above])
@@ -197,15 +197,15 @@ def test_without_colours_the_consensus_stands_alone() -> None:
 
 def test_two_values_are_split_in_the_middle() -> None:
     """Imported seeds as activations: 0 or 1."""
-    activation = np.zeros((1, 6, 6), np.float32)
-    activation[0, :3] = 1
+    activation = np.zeros((1, 24, 24), np.float32)
+    activation[0, :12] = 1
     gathered = ActivationStatistics(3, GRID)
-    gathered.update(activation, (2,), 24, 24)
+    gathered.update(activation, (2,))
     assert 0.4 < consensus(gathered) < 0.6
 
 
 def test_rules_need_something_to_go_by() -> None:
-    nothing = statistics([(np.zeros((0, 2, 2), np.float32), (), 8, 8)])
+    nothing = statistics([(np.zeros((0, 8, 8), np.float32), ())])
     with pytest.raises(InputError, match="no threshold can be chosen"):
         otsu(nothing)
     with pytest.raises(InputError, match="no threshold can be chosen"):
@@ -238,13 +238,13 @@ def test_method_agreement_equals_kappa_of_the_masks() -> None:
     first, second = scenes(), scenes(0.4, 0.85, seed=1)
     pairs = [(a, b) for a, b in zip(first, second, strict=True) if a[1]]
     for a, b in pairs:
-        agreement.update(a[0], b[0], a[2], a[3])
+        agreement.update(a[0], b[0])
     found = agreement.kappa()
     for i, j in [(0, 0), (1, 2), (2, 1), (3, 3)]:
         agree = total = foreground_a = foreground_b = 0
         for a, b in pairs:
-            one = label_map(upsample(a[0], a[2], a[3]), a[1], grid[i])
-            two = label_map(upsample(b[0], b[2], b[3]), b[1], grid[j])
+            one = label_map(a[0], a[1], grid[i])
+            two = label_map(b[0], b[1], grid[j])
             agree += (one == two).sum()
             total += one.size
             foreground_a += (one > 0).sum()

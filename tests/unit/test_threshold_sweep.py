@@ -16,7 +16,6 @@ from workflow_scripts.evaluation.sweep_file import (
 )
 from workflow_scripts.evaluation.threshold_sweep import ThresholdSweep, even_thresholds
 from workflow_scripts.refinement.thresholding import dataset_labels, local_labels
-from workflow_scripts.storage.activations import upsample
 
 CLASSES = 6
 THRESHOLDS = even_thresholds(0.05)
@@ -32,7 +31,7 @@ def scenes(number: int = 12, seed: int = 0) -> list[Scene]:
         labels = tuple(
             sorted(random.choice(np.arange(1, CLASSES + 1), i % 4, replace=False).tolist())
         )
-        shape = (len(labels), -(-height // 4), -(-width // 4))
+        shape = (len(labels), height, width)
         activation = random.random(shape)
         if i % 3 == 1:
             activation = random.choice([0, 0.025, 0.5, 0.525, 1], shape)
@@ -53,9 +52,8 @@ def label_map(activation: np.ndarray, labels: Sequence[int], threshold: float) -
 
 
 def thresholded(image: Scene, thresholds: Sequence[float] | np.ndarray) -> list[np.ndarray]:
-    _, activation, labels, truth = image
-    large = upsample(activation, *truth.shape)
-    return [label_map(large, labels, threshold) for threshold in thresholds]
+    _, activation, labels, _ = image
+    return [label_map(activation, labels, threshold) for threshold in thresholds]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +82,7 @@ def test_image_iou_equals_that_of_each_image_alone() -> None:
 def test_spread_and_gap_follow_their_definitions() -> None:
     figures = swept(scenes()).images()
     for i, (_, activation, labels, truth) in enumerate(scenes()):
-        large = upsample(activation, *truth.shape).astype(np.float64)
+        large = activation.astype(np.float64)
         inside = [large[k][truth == label] for k, label in enumerate(labels)]
         spreads = [a.std() / a.mean() for a in inside if len(a) and a.mean() > 0]
         expected = np.mean(spreads) if spreads else math.nan
@@ -99,7 +97,7 @@ def test_curve_by_hand() -> None:
     sweep = ThresholdSweep(2, np.array([0.25, 0.5, 0.75]))
     truth = np.zeros((4, 4), np.uint8)
     truth[:, 2:] = 1
-    sweep.update("a", np.array([[[0.6]]], np.float32), (1,), truth)
+    sweep.update("a", np.full((1, 4, 4), 0.6, np.float32), (1,), truth)
     curve = sweep.curve()
     np.testing.assert_allclose(curve.miou, [0.25, 0.25, 0.25])
     np.testing.assert_allclose(curve.precision, [0.5, 0.5, 0.5])
@@ -115,13 +113,13 @@ def test_plateau_is_the_share_within_five_percent_of_the_best() -> None:
     sweep = ThresholdSweep(1, np.array([0.1, 0.4, 0.6, 0.9]))
     truth = np.zeros((4, 8), np.uint8)
     truth[:, :4] = 1
-    sweep.update("a", np.array([[[0.8, 0.2]]], np.float32), (1,), truth)
+    activation = np.tile(np.linspace(0.8, 0.2, 8, dtype=np.float32), (1, 4, 1))
+    sweep.update("a", activation, (1,), truth)
     curve = sweep.curve()
-    large = upsample(np.array([[[0.8, 0.2]]], np.float32), 4, 8)
     expected = []
     for threshold in curve.thresholds:
         alone = Confusion.empty(1)
-        alone.update(truth, label_map(large, (1,), threshold))
+        alone.update(truth, label_map(activation, (1,), threshold))
         expected.append(alone.mean_iou("skip"))
     np.testing.assert_allclose(curve.miou, expected)
     assert curve.plateau == np.mean(np.array(expected) >= 0.95 * max(expected))
@@ -139,6 +137,12 @@ def test_unknown_truth_is_refused_and_counts_nothing(image: int) -> None:
         sweep.update(image_id, activation[:0], (), truth)
     assert not sweep.counts.any()
     assert sweep.images().ids == ()
+
+
+def test_activation_and_truth_must_be_of_one_size() -> None:
+    image_id, activation, labels, truth = scenes()[1]
+    with pytest.raises(ValueError, match="activations for"):
+        ThresholdSweep(CLASSES, THRESHOLDS).update(image_id, activation[:, 1:], labels, truth)
 
 
 def test_thresholds_must_ascend_within_0_and_1() -> None:

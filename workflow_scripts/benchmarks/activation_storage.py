@@ -9,7 +9,7 @@ import numpy as np
 from workflow_scripts.benchmarks.comparison import Comparison
 from workflow_scripts.benchmarks.scenes import STORED_STRIDE, scenes
 from workflow_scripts.refinement.thresholding import local_labels
-from workflow_scripts.storage.activations import ActivationReader, ActivationWriter, upsample
+from workflow_scripts.storage.activations import ActivationReader, ActivationWriter
 
 THRESHOLD = 0.30
 
@@ -25,7 +25,7 @@ def measure(rounds: int = 3, *, images: int = 4, height: int = 375, width: int =
             with ActivationWriter(shard, [scene]) as writer:
                 writer.write(scene.id, scene.activations(stride=STORED_STRIDE))
             with ActivationReader(shard) as reader:
-                restored = upsample(reader.read_full(scene.id), height, width)
+                restored = reader.read_full(scene.id, height, width)
             pairs.append((float(len(pickled)), float(shard.stat().st_size)))
             same = local_labels(full, THRESHOLD) == local_labels(restored, THRESHOLD)
             equal.append(same.mean())

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from workflow_scripts.benchmarks.comparison import Comparison, timed_pair
 from workflow_scripts.benchmarks.networks import BACKBONE, both_layouts, random_backbone
@@ -18,6 +17,7 @@ from workflow_scripts.models.inference import (
 from workflow_scripts.refinement.thresholding import local_labels
 from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.settings.cam import InferCamSettings
+from workflow_scripts.storage.activations import as_stored
 from workflow_scripts.training.precision import autocast, choose_dtype
 
 CLASSES = 20
@@ -38,7 +38,7 @@ def measure(
     dtype = choose_dtype("auto", BACKBONE, CPU)
     (scene,) = scenes(1, height, width)
 
-    def reference() -> Tensor:
+    def reference() -> np.ndarray:
         maps = maps_at_scales(
             scene.image,
             scales,
@@ -47,18 +47,19 @@ def measure(
             CPU,
         )
         total = add_resized(maps, height, width, multiple=CELL)
-        return normalise_by_maximum(total[torch.tensor(scene.labels) - 1])
+        return normalise_by_maximum(total[torch.tensor(scene.labels) - 1]).numpy()
 
-    def workflow() -> Tensor:
+    def workflow() -> np.ndarray:
         with autocast(dtype, CPU):
-            return cam_activations(ours, scene.image, scene.labels, scales, CPU).full
+            activations = cam_activations(ours, scene.image, scene.labels, scales, CPU)
+        return as_stored(activations.full)
 
     timed_pair(reference, workflow)
     pairs, equal = [], []
     for _ in range(rounds):
         pair, results = timed_pair(reference, workflow)
         pairs.append(pair)
-        expected, found = (local_labels(maps.numpy(), THRESHOLD) for maps in results)
+        expected, found = (local_labels(maps, THRESHOLD) for maps in results)
         equal.append(np.mean(expected == found))
     return Comparison(
         pairs,

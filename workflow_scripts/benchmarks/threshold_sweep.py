@@ -10,7 +10,7 @@ from workflow_scripts.benchmarks.comparison import Comparison, timed_pair
 from workflow_scripts.benchmarks.scenes import STORED_STRIDE, Scene, scenes
 from workflow_scripts.datasets.demo import class_names
 from workflow_scripts.evaluation.threshold_sweep import ThresholdSweep, even_thresholds
-from workflow_scripts.storage.activations import ActivationReader, ActivationWriter, upsample
+from workflow_scripts.storage.activations import ActivationReader, ActivationWriter, enlarged
 from workflow_scripts.storage.masks import IGNORE
 
 STEP = 0.01
@@ -32,7 +32,7 @@ def _store(folder: Path, images: list[Scene]) -> Path:
         for number, image in enumerate(images):
             half = image.activations(number, STORED_STRIDE).astype(np.float16)
             writer.write(image.id, half)
-            full = upsample(half.astype(np.float32), image.height, image.width)
+            full = enlarged(half, image.height, image.width)
             np.save(folder / f"{image.id}.npy", full)
     return shard
 
@@ -62,7 +62,8 @@ def _sweep(thresholds: np.ndarray, shard: Path, images: list[Scene], classes: in
     sweep = ThresholdSweep(classes, thresholds)
     with ActivationReader(shard) as reader:
         for image in images:
-            sweep.update(image.id, reader.read_full(image.id), image.labels, image.mask)
+            activation = reader.read_full(image.id, image.height, image.width)
+            sweep.update(image.id, activation, image.labels, image.mask)
     return sweep.confusions()
 
 

@@ -41,10 +41,9 @@ class ActivationStatistics:
         """Number of classes, background not counted."""
         return len(self.counts) - 1
 
-    def update(
-        self, activation: np.ndarray, labels: Sequence[int], height: int, width: int
-    ) -> None:
-        """Add an image of a size by its stored activation float32[k, ceil(H/4), ceil(W/4)]."""
+    def update(self, activation: np.ndarray, labels: Sequence[int]) -> None:
+        """Add an image by its activation float32[k, H, W]."""
+        height, width = activation.shape[1:]
         if not labels:
             self.counts[0, 0] += height * width
             return

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from workflow_scripts.evaluation.confusion import Confusion
-from workflow_scripts.storage.activations import upsample
 
 
 def kappa(counts: np.ndarray) -> np.ndarray:
@@ -51,14 +50,13 @@ class MethodAgreement:
         bins = len(self.thresholds) + 1
         self.counts = np.zeros((2, bins, bins), np.int64)
 
-    def update(self, first: np.ndarray, second: np.ndarray, height: int, width: int) -> None:
-        """Add an image by two stored activations float32[k, h, w] of the same k ≥ 1 labels."""
+    def update(self, first: np.ndarray, second: np.ndarray) -> None:
+        """Add an image by two activations float32[k, H, W] of the same k ≥ 1 labels."""
         bins = len(self.thresholds) + 1
-        one, two = upsample(first, height, width), upsample(second, height, width)
-        same = (one.argmax(axis=0) == two.argmax(axis=0)).astype(np.int64)
-        bin_one = np.searchsorted(self.thresholds, one.max(axis=0), side="left")
-        bin_two = np.searchsorted(self.thresholds, two.max(axis=0), side="left")
-        cells = (same * bins + bin_one) * bins + bin_two
+        same = (first.argmax(axis=0) == second.argmax(axis=0)).astype(np.int64)
+        bin_first = np.searchsorted(self.thresholds, first.max(axis=0), side="left")
+        bin_second = np.searchsorted(self.thresholds, second.max(axis=0), side="left")
+        cells = (same * bins + bin_first) * bins + bin_second
         self.counts += np.bincount(cells.ravel(), minlength=self.counts.size).reshape(
             self.counts.shape
         )

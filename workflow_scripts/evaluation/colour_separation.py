@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from workflow_scripts.storage.activations import STRIDE
+from workflow_scripts.storage.enlargement import STRIDE, reduce
 
 # Standard deviation of the colours (0…1) below which an image has none to separate.
 _FLAT = 1e-3
@@ -30,13 +30,13 @@ class ColourSeparation:
         self._chance, self._excess, self._squares = np.zeros((3, len(self.thresholds)))
 
     def update(self, image: np.ndarray, activation: np.ndarray) -> None:
-        """Add an image uint8[H, W, 3] by its stored activation float32[k, ceil(H/4), ceil(W/4)], k ≥ 1."""
+        """Add an image uint8[H, W, 3] by its activation float32[k, H, W], k ≥ 1."""
         small = np.asarray(Image.fromarray(image).reduce(STRIDE), np.float64) / 255
         colours = small - small.mean(axis=(0, 1))
         total = (colours**2).sum()
         if total < _FLAT**2 * colours[..., 0].size:
             return
-        bins = np.searchsorted(self.thresholds, activation.max(axis=0).ravel(), side="left")
+        bins = np.searchsorted(self.thresholds, reduce(activation).max(axis=0).ravel(), side="left")
         mirrored = (colours[:, ::-1], colours[::-1], colours[::-1, ::-1])
         chance = np.mean([self._between(bins, other) for other in mirrored], axis=0) / total
         excess = self._between(bins, colours) / total - chance

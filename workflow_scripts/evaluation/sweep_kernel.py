@@ -1,8 +1,7 @@
-"""The hot loop of the threshold sweep: upsampling, winner and histogram in one pass over pixels."""
+"""The hot loop of the threshold sweep: winner and histogram in one pass over pixels."""
 
 import numpy as np
 
-from workflow_scripts.storage.activations import upsampling_weights
 from workflow_scripts.storage.compiled import compiled
 from workflow_scripts.storage.masks import IGNORE
 
@@ -29,7 +28,7 @@ def histogram_of_image(
     """Count the pixels of one image by true class, winner channel and bin.
 
     Args:
-        activation: float32[k, ceil(H/4), ceil(W/4)], k ≥ 1.
+        activation: float32[k, H, W] in 0…1, k ≥ 1.
         truth: uint8[H, W]; 255 does not count.
         channel_of_class: int64[256], the channel of each class, -1 where there is none.
         classes: number of classes C, background not counted.
@@ -41,9 +40,8 @@ def histogram_of_image(
         channel's class, a being that channel's activation; sums float64[2] of 1 and the winner's
         value over the true background; a value of `truth` that is no class, or -1.
     """
-    height, width = truth.shape
-    y_low, y_high, y_weight = upsampling_weights(activation.shape[1], height)
-    x_low, x_high, x_weight = upsampling_weights(activation.shape[2], width)
+    if activation.shape[1:] != truth.shape:
+        raise ValueError(f"{activation.shape[1:]} activations for {truth.shape} pixels of truth")
     counts = np.zeros((classes + 1, len(activation), len(thresholds) + 1), np.int64)
     inside = np.zeros((len(activation), 3))
     outside = np.zeros(2)
@@ -54,8 +52,6 @@ def histogram_of_image(
         classes,
         thresholds,
         starts,
-        (y_low, y_high, y_weight, 1 - y_weight),
-        (x_low, x_high, x_weight, 1 - x_weight),
         counts,
         inside,
         outside,
@@ -71,30 +67,18 @@ def _accumulate(
     classes: int,
     thresholds: np.ndarray,
     starts: np.ndarray,
-    vertical: tuple[np.ndarray, ...],
-    horizontal: tuple[np.ndarray, ...],
     counts: np.ndarray,
     inside: np.ndarray,
     outside: np.ndarray,
 ) -> int:
-    y_low, y_high, y_second, y_first = vertical
-    x_low, x_high, x_second, x_first = horizontal
-    channels, _, columns = activation.shape
-    height, width = truth.shape
+    channels, height, width = activation.shape
     number = len(thresholds)
-    row = np.empty(columns, np.float32)
-    value = np.empty(width, np.float32)
     best = np.empty(width, np.float32)
     winner = np.empty(width, np.int64)
     strange = -1
     for y in range(height):
         for channel in range(channels):
-            low, high = activation[channel, y_low[y]], activation[channel, y_high[y]]
-            for x in range(columns):
-                row[x] = low[x] * y_first[y] + high[x] * y_second[y]
-            for x in range(width):
-                enlarged = row[x_low[x]] * x_first[x] + row[x_high[x]] * x_second[x]
-                value[x] = min(enlarged, np.float32(1))
+            value = activation[channel, y]
             for x in range(width):
                 if channel == 0 or value[x] > best[x]:
                     best[x] = value[x]

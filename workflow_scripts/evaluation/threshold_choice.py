@@ -26,7 +26,7 @@ Activation = tuple[ImageRecord, np.ndarray]
 def read_activations(
     index: Index, shards: Sequence[Path], chosen: Container[int] | None = None
 ) -> Iterator[Activation]:
-    """Yield each image of some shards with its stored activation float32[k, h, w].
+    """Yield each image of some shards with its activation float32[k, H, W].
 
     Args:
         index: Of the dataset.
@@ -47,7 +47,8 @@ def read_activations(
                         f"{shard}: image {image_id!r} is not in {index.path}. The index has changed"
                         " since the file was written: delete it, so that it is made again."
                     )
-                yield records[image_id], reader.read_full(image_id)
+                record = records[image_id]
+                yield record, reader.read_full(image_id, record.height, record.width)
 
 
 def gather(
@@ -56,7 +57,7 @@ def gather(
     """Count the activations of all images; memory does not grow with their number."""
     statistics = ActivationStatistics(classes, thresholds)
     for record, activation in activations:
-        statistics.update(activation, record.labels, record.height, record.width)
+        statistics.update(activation, record.labels)
     return statistics
 
 

@@ -65,7 +65,7 @@ class ThresholdSweep:
 
         Args:
             image_id: Name of the image.
-            activation: float32[k, ceil(H/4), ceil(W/4)], values 0…1, as stored.
+            activation: float32[k, H, W], values 0…1.
             labels: The k channels' classes.
             truth: uint8[H, W]; 255 does not count.
 

@@ -16,11 +16,13 @@ from workflow_scripts.models.inference import (
     add_resized,
     maps_at_scales,
     mixed_normalisation,
+    stretch_of,
 )
 from workflow_scripts.models.trained import describe_trained, described, ready_for_inference
 from workflow_scripts.settings.backbone import BackboneSettings
-from workflow_scripts.storage.activations import strided_size
+from workflow_scripts.storage.enlargement import strided_size
 from workflow_scripts.storage.networks import load_network
+from workflow_scripts.storage.stretched import StretchedProbabilities
 
 
 def load_amn(
@@ -77,11 +79,16 @@ def amn_activations(
     maps = maps_at_scales(image, scales, network.backbone, logits, device)
     labelled = torch.from_numpy(seed)[None, None].float().to(device)
 
-    def of_size(height: int, width: int) -> Tensor:
+    def probabilities(height: int, width: int) -> Tensor:
         total = add_resized(maps, height, width)
-        probabilities = F.softmax(total / (2 * len(scales)), dim=0)
-        reduced = F.interpolate(labelled, size=(height, width), mode="nearest-exact")
-        return mixed_normalisation(probabilities[present], reduced[0, 0])
+        return F.softmax(total / (2 * len(scales)), dim=0)[present]
 
     height, width = image.shape[:2]
-    return Activations(of_size(*strided_size(height, width)), of_size(height, width))
+    size = strided_size(height, width)
+    reduced = F.interpolate(labelled, size=size, mode="nearest-exact")
+    strided = mixed_normalisation(probabilities(*size), reduced[0, 0])
+    full = probabilities(height, width)
+    low, gain = (part.cpu().numpy() for part in stretch_of(full))
+    return Activations(
+        strided.cpu().numpy(), StretchedProbabilities(full.cpu().numpy(), seed != 0, low, gain)
+    )

@@ -19,7 +19,7 @@ from workflow_scripts.models.inference import (
 )
 from workflow_scripts.models.trained import describe_trained, described, ready_for_inference
 from workflow_scripts.settings.backbone import BackboneSettings
-from workflow_scripts.storage.activations import strided_size
+from workflow_scripts.storage.enlargement import strided_size
 from workflow_scripts.storage.networks import load_network
 
 
@@ -68,7 +68,6 @@ def cam_activations(
 
     maps = maps_at_scales(image, scales, network.backbone, present_maps, device)
     height, width = image.shape[:2]
-    return Activations(
-        normalise_by_maximum(add_resized(maps, *strided_size(height, width))),
-        normalise_by_maximum(add_resized(maps, height, width, multiple=CELL)),
-    )
+    strided = normalise_by_maximum(add_resized(maps, *strided_size(height, width)))
+    full = normalise_by_maximum(add_resized(maps, height, width, multiple=CELL))
+    return Activations(strided.cpu().numpy(), full.cpu().numpy())

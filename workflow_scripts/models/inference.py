@@ -10,6 +10,7 @@ from torch import Tensor
 
 from workflow_scripts.datasets.transforms import normalise, rescale
 from workflow_scripts.models.backbones import Backbone
+from workflow_scripts.storage.activations import FullMap
 
 # Stride of the feature map.
 CELL = 16
@@ -20,11 +21,11 @@ class Activations(NamedTuple):
 
     Attributes:
         strided: float32 [k, ceil(H/4), ceil(W/4)] in 0…1, which boundaries spread.
-        full: float32 [k, H, W] in 0…1, which thresholds cut into labels.
+        full: Of [k, H, W], which thresholds cut into labels.
     """
 
-    strided: Tensor
-    full: Tensor
+    strided: np.ndarray
+    full: FullMap
 
 
 @torch.inference_mode()
@@ -99,7 +100,11 @@ def mixed_normalisation(probabilities: Tensor, seed: Tensor) -> Tensor:
     Returns:
         [K, h, w] in 0…1.
     """
-    low = probabilities.amin(dim=(1, 2), keepdim=True)
-    high = probabilities.amax(dim=(1, 2), keepdim=True)
-    stretched = (probabilities - low) / (high - low + 1e-5)
-    return torch.where(seed[None] != 0, stretched, probabilities)
+    low, gain = (part[:, None, None] for part in stretch_of(probabilities))
+    return torch.where(seed[None] != 0, (probabilities - low) * gain, probabilities)
+
+
+def stretch_of(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """What min-max normalisation of each channel subtracts and multiplies by: [k, h, w] → [k] twice."""
+    low, high = probabilities.amin(dim=(1, 2)), probabilities.amax(dim=(1, 2))
+    return low, 1 / (high - low + 1e-5)

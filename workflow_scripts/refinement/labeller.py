@@ -29,7 +29,7 @@ from workflow_scripts.settings.boundary import PropagateSettings
 from workflow_scripts.settings.cam import InferCamSettings
 from workflow_scripts.settings.pseudo_masks import PseudoMaskSettings
 from workflow_scripts.settings.seeds import SeedSettings
-from workflow_scripts.storage.activations import downsample, upsample
+from workflow_scripts.storage.activations import as_stored, enlarged
 from workflow_scripts.storage.thresholds import read_thresholds, seed_thresholds
 from workflow_scripts.training.precision import autocast, choose_dtype
 
@@ -151,10 +151,9 @@ class Labeller:
         if self.amn is not None:
             maps = self._amn_activations(self.amn, image, labels, maps)
         if self.walk is None:
-            return _as_stored(maps.full)
-        strided = _half_precision(maps.strided.cpu().numpy())
-        [propagated] = self.walk.propagated([image], [strided])
-        return upsample(_half_precision(propagated), *image.shape[:2])
+            return as_stored(maps.full)
+        [propagated] = self.walk.propagated([image], [_half_precision(maps.strided)])
+        return enlarged(_half_precision(propagated), *image.shape[:2])
 
     def _class_activation_maps(self, image: np.ndarray, labels: Sequence[int]) -> Activations:
         scales = self.settings.infer_cam.scales
@@ -167,7 +166,7 @@ class Labeller:
         settings = self.settings
         foreground, background = refined_labels(
             image,
-            _as_stored(of_cam.full),
+            as_stored(of_cam.full),
             settings.seed_thresholds,
             settings.seed_settings.gt_prob,
             settings.seed_settings.crf,
@@ -209,8 +208,3 @@ def _dtype(description: dict[str, Any], device: torch.device) -> torch.dtype:
 def _half_precision(activations: np.ndarray) -> np.ndarray:
     # As in the shards of a run: the same pixels cross the threshold.
     return activations.astype(np.float16).astype(np.float32)
-
-
-def _as_stored(full: torch.Tensor) -> np.ndarray:
-    stored = _half_precision(downsample(full.cpu().numpy()))
-    return upsample(stored, *full.shape[1:])

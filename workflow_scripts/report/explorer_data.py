@@ -15,7 +15,6 @@ from workflow_scripts.evaluation.truth import read_truth
 from workflow_scripts.report.image_choice import Choice
 from workflow_scripts.report.pictures import photo_uri, planes_uri
 from workflow_scripts.report.run_tables import Curve
-from workflow_scripts.storage.activations import upsample
 
 MOST_THRESHOLDS = 255
 _PHOTO_SIDE = 640
@@ -28,25 +27,22 @@ def slider_positions(thresholds: np.ndarray) -> np.ndarray:
 
 
 def passed_thresholds(
-    activation: np.ndarray, labels: Sequence[int], height: int, width: int, thresholds: np.ndarray
+    activation: np.ndarray, labels: Sequence[int], thresholds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return for each pixel how many thresholds its winner exceeds, and the winner's class.
 
     Args:
-        activation: float32[k, ceil(H/4), ceil(W/4)] as stored.
+        activation: float32[k, H, W].
         labels: The k channels' classes.
-        height: H.
-        width: W.
         thresholds: float32[T], ascending, at most 255.
 
     Returns:
         uint8[H, W] twice: 0…T and class numbers; zeros for an image without labels.
     """
     if not labels:
-        return np.zeros((height, width), np.uint8), np.zeros((height, width), np.uint8)
-    enlarged = upsample(activation, height, width)
-    passed = np.searchsorted(thresholds, enlarged.max(axis=0), side="left")
-    winner = np.asarray(labels, np.uint8)[enlarged.argmax(axis=0)]
+        return np.zeros(activation.shape[1:], np.uint8), np.zeros(activation.shape[1:], np.uint8)
+    passed = np.searchsorted(thresholds, activation.max(axis=0), side="left")
+    winner = np.asarray(labels, np.uint8)[activation.argmax(axis=0)]
     return passed.astype(np.uint8), winner
 
 
@@ -64,8 +60,7 @@ def image_entry(
     """
     planes = [read_truth(record)] if with_truth else []
     for activation in activations.values():
-        size = (record.height, record.width)
-        planes += passed_thresholds(activation, record.labels, *size, thresholds)
+        planes += passed_thresholds(activation, record.labels, thresholds)
     return {
         "id": record.id,
         "width": record.width,

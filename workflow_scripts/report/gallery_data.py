@@ -15,7 +15,7 @@ from workflow_scripts.evaluation.truth import read_truth
 from workflow_scripts.report.catalogue import REFERENCE
 from workflow_scripts.report.names import method_name
 from workflow_scripts.report.pictures import heat_over, mask_uri, photo_uri
-from workflow_scripts.storage.activations import ActivationReader, upsample
+from workflow_scripts.storage.activations import ActivationReader
 from workflow_scripts.storage.masks import MaskReader
 
 Picture = dict[str, str]
@@ -71,8 +71,9 @@ def method_row(
     name = method_name(files.method)
     pictures: list[Picture] = []
     if record.id in files.activations:
-        stored = files.activations[record.id].read_full(record.id)
-        strongest = upsample(stored, record.height, record.width).max(axis=0, initial=0.0)
+        reader = files.activations[record.id]
+        activation = reader.read_full(record.id, record.height, record.width)
+        strongest = activation.max(axis=0, initial=0.0)
         pictures.append(
             {"title": "activation", "uri": photo_uri(heat_over(image, strongest), side, 70)}
         )

@@ -1,36 +1,52 @@
-"""Shards of class activations: half precision, a quarter of the image's size, one file a shard.
+"""Shards of class activations: two bytes a value, a quarter of the image's size, one file a shard.
 
-A shard is a safetensors file with one float16 tensor an image, named by the image's id, of shape
-[k, ceil(H/4), ceil(W/4)]: k channels, one for each of the image's labels in the index's order.
-Values lie in 0…1. Every shape is known from the index, so that the header is written first and the
-images are appended one by one: neither writing nor reading holds more than one image in memory.
+A shard is a safetensors file. The published methods make two maps of an image, each with k channels, one
+for each of the image's labels in the index's order, and values in 0…1: one at stride 4, where boundaries
+spread it, and one of full size, which thresholds cut into labels. The second is no enlargement of the
+first: it is aligned and normalised in another way. Tensors of an image:
 
-The published methods make two maps of an image: one at stride 4, where boundaries spread it, and one at
-full size, which thresholds cut into labels. The second is no enlargement of the first: it is aligned
-and normalised in another way. A shard may hold both, the full one as the map of stride 4 whose
-enlargement comes closest to it, in a second tensor named `{id}//full`.
+- `{id}`, float16 [k, ceil(H/4), ceil(W/4)]: the map of stride 4; without the next ones, the map of full
+  size is its enlargement;
+- `{id}//full`, float16 of the same shape: the map whose enlargement comes closest to that of full size;
+- `{id}//log_odds`, `{id}//scales`, `{id}//inside`: in its place, AMN's map of full size (see
+  `storage/stretched.py`).
+
+Images are written and read one by one: neither holds more than one in memory.
 """
 
 import json
 import struct
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Protocol, Self
+from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 
 import numpy as np
 
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.atomic import atomic_path
+from workflow_scripts.storage.enlargement import STRIDE, enlarge, reduce, strided_size
 from workflow_scripts.storage.positioned import PositionedFile
+from workflow_scripts.storage.stretched import StoredStretch, StretchedProbabilities
 
-STRIDE = 4
-_ITEM_BYTES = 2
+FullMap = np.ndarray | StretchedProbabilities
+"""A map of full size before it is stored: float32 [k, H, W] in 0…1, or AMN's."""
+
 _RESERVED_KEY = "__metadata__"
+_TYPES: dict[str, np.dtype[Any]] = {
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+    "U16": np.dtype("<u2"),
+    "U8": np.dtype("u1"),
+}
+_NAMES = {dtype: name for name, dtype in _TYPES.items()}
 # No path holds two slashes in a row, so no image has such a name.
-_FULL = "//full"
+_MARK = "//"
+_STRIDED, _FULL = "", f"{_MARK}full"
+_STRETCHED = tuple(_MARK + name for name in StoredStretch._fields)
+# More than any shard holds: the room for its header is reckoned with it.
+_HUGE = 10**15
 
 
 class LabelledImage(Protocol):
@@ -53,85 +69,101 @@ class LabelledImage(Protocol):
         """Classes in the image, from 1."""
 
 
-def strided_size(height: int, width: int) -> tuple[int, int]:
-    """Return rows and columns of an image's map at stride 4."""
-    return -(-height // STRIDE), -(-width // STRIDE)
-
-
 def activation_shape(record: LabelledImage) -> tuple[int, int, int]:
-    """Return the shape [labels, rows, columns] of an image's stored activation."""
+    """Return the shape [labels, rows, columns] of an image's map at stride 4."""
     return len(record.labels), *strided_size(record.height, record.width)
+
+
+class _Tensor(NamedTuple):
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+    def entry(self) -> dict[str, object]:
+        """What the header says of it."""
+        return {
+            "dtype": self.dtype,
+            "shape": self.shape,
+            "data_offsets": (self.start, self.end),
+        }
 
 
 class ActivationWriter:
     """Context manager that appends the activations of `records`, in their order, to one shard.
 
-    With `both`, each image has a map of its full size too. With `peaks`, values may exceed 1, as those of
-    a map do whose *enlargement* is normalised: `upsample` cuts what is left of that. The file appears
-    under its name once the last image is written and the block left without an error. Wrong order, shape
-    or values, and missing images or maps, raise ValueError.
+    With `strided`, each image has a map of stride 4, with `full` one of full size. With `peaks`, values may
+    exceed 1, as those of a map do whose *enlargement* is normalised: reading cuts what is left of that.
+    The file appears under its name once the last image is written and the block left without an error.
+    Wrong order, shape or values, and missing images or maps, raise ValueError.
     """
 
     def __init__(
         self,
         path: Path | str,
         records: Iterable[LabelledImage],
-        both: bool = False,
+        strided: bool = True,
+        full: bool = False,
         peaks: bool = False,
     ) -> None:
         self._path = Path(path)
-        self._both = both
+        self._kinds = strided, full
+        kinds = (_STRIDED,) * strided + (_FULL, *_STRETCHED) * full
         self._highest = float(np.finfo(np.float16).max) if peaks else 1.0
-        self._expected = [(record.id, activation_shape(record)) for record in records]
+        self._records = list(records)
         self._written = 0
+        self._tensors: dict[str, _Tensor] = {}
+        self._end = 0
+        self._room = _room_for_header([record.id for record in self._records], kinds)
         self._stack = ExitStack()
         self._file: BinaryIO
 
     def __enter__(self) -> Self:
-        """Write the header of a new file beside the final one."""
-        header = _header(self._expected, self._both)
+        """Open a new file beside the final one, and leave room for its header."""
         temporary = self._stack.enter_context(atomic_path(self._path))
         self._file = self._stack.enter_context(temporary.open("wb"))
-        self._file.write(struct.pack("<Q", len(header)) + header)
+        self._file.write(struct.pack("<Q", self._room) + b" " * self._room)
         return self
 
-    def write(self, image_id: str, activation: np.ndarray, full: np.ndarray | None = None) -> None:
-        """Append the activation float[k, ceil(H/4), ceil(W/4)] of the next image.
-
-        Args:
-            image_id: Its id.
-            activation: Its map of stride 4.
-            full: Its map of full size, float[k, H, W], in a shard of both.
-        """
-        if self._written == len(self._expected):
-            raise ValueError(f"{self._path}: image {image_id!r} comes after the last one")
-        expected_id, shape = self._expected[self._written]
-        if image_id != expected_id:
-            raise ValueError(f"{self._path}: got image {image_id!r}, expected {expected_id!r}")
-        if (full is not None) != self._both:
-            raise ValueError(f"image {image_id!r}: a map of full size is missing or one too many")
-        maps = [activation] if full is None else [activation, downsample(full)]
-        for one in maps:
-            if one.shape != shape:
-                raise ValueError(f"image {image_id!r}: shape {one.shape}, expected {shape}")
-            half = np.ascontiguousarray(one, dtype="<f2")
-            if half.size and not (half.min() >= 0 and half.max() <= self._highest):
-                raise ValueError(f"image {image_id!r}: activations must be numbers from 0 to 1")
-            self._file.write(half.tobytes())
-        self._written += 1
-
-    def write_maps(self, image_id: str, strided: np.ndarray, full: np.ndarray) -> None:
-        """Append what this shard holds of the next image's two maps: both, or the full one alone.
+    def write(
+        self, image_id: str, strided: np.ndarray | None = None, full: FullMap | None = None
+    ) -> None:
+        """Append the maps of the next image; which, says the constructor.
 
         Args:
             image_id: Its id.
             strided: Its map of stride 4, float[k, ceil(H/4), ceil(W/4)].
-            full: Its map of full size, float[k, H, W].
+            full: Its map of full size.
         """
-        if self._both:
-            self.write(image_id, strided, full)
-        else:
-            self.write(image_id, downsample(full))
+        if self._written == len(self._records):
+            raise ValueError(f"{self._path}: image {image_id!r} comes after the last one")
+        record = self._records[self._written]
+        if image_id != record.id:
+            raise ValueError(f"{self._path}: got image {image_id!r}, expected {record.id!r}")
+        if (strided is not None, full is not None) != self._kinds:
+            raise ValueError(f"image {image_id!r}: a map is missing or one too many")
+        maps = {} if strided is None else {_STRIDED: self._half(image_id, strided)}
+        if isinstance(full, StretchedProbabilities):
+            maps |= dict(zip(_STRETCHED, full.stored(), strict=True))
+        elif full is not None:
+            maps[_FULL if maps else _STRIDED] = self._half(image_id, _closest(full))
+        shape = activation_shape(record)
+        for suffix, tensor in maps.items():
+            if tensor.ndim == len(shape) and tensor.shape != shape:
+                raise ValueError(f"image {image_id!r}: shape {tensor.shape}, expected {shape}")
+            self._append(image_id + suffix, tensor)
+        self._written += 1
+
+    def _half(self, image_id: str, activation: np.ndarray) -> np.ndarray:
+        half = activation.astype("<f2")
+        if half.size and not (half.min() >= 0 and half.max() <= self._highest):
+            raise ValueError(f"image {image_id!r}: activations must be numbers from 0 to 1")
+        return half
+
+    def _append(self, name: str, tensor: np.ndarray) -> None:
+        start, self._end = self._end, self._end + tensor.nbytes
+        self._tensors[name] = _Tensor(_NAMES[tensor.dtype], tensor.shape, start, self._end)
+        self._file.write(np.ascontiguousarray(tensor).tobytes())
 
     def __exit__(
         self,
@@ -139,27 +171,40 @@ class ActivationWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Give the file its name, or remove it after an error."""
-        if error is None and self._written < len(self._expected):
-            missing = self._expected[self._written][0]
+        """Write the header and give the file its name, or remove it after an error."""
+        if error is None and self._written < len(self._records):
+            missing = self._records[self._written].id
             error = ValueError(f"{self._path}: no activation was written for image {missing!r}")
             self._stack.__exit__(ValueError, error, None)
             raise error
+        if error is None:
+            self._file.seek(8)
+            self._file.write(_header(self._tensors))
         self._stack.__exit__(kind, error, trace)
 
 
-def _header(expected: Sequence[tuple[str, tuple[int, int, int]]], both: bool) -> bytes:
-    tensors: dict[str, object] = {_RESERVED_KEY: {"stride": str(STRIDE)}}
-    start = 0
-    for image_id, shape in expected:
-        for name in (image_id, image_id + _FULL) if both else (image_id,):
-            if name in tensors:
-                raise ValueError(f"image id {image_id!r} occurs twice or is reserved")
-            end = start + _ITEM_BYTES * shape[0] * shape[1] * shape[2]
-            tensors[name] = {"dtype": "F16", "shape": shape, "data_offsets": (start, end)}
-            start = end
-    header = json.dumps(tensors, ensure_ascii=False, separators=(",", ":")).encode()
-    return header + b" " * (-len(header) % 8)
+def _closest(full: np.ndarray) -> np.ndarray:
+    return np.clip(reduce(full), 0, 1)
+
+
+def _header(tensors: dict[str, _Tensor]) -> bytes:
+    entries = {name: tensor.entry() for name, tensor in tensors.items()}
+    content = {_RESERVED_KEY: {"stride": str(STRIDE)}, **entries}
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _room_for_header(ids: Sequence[str], kinds: Sequence[str]) -> int:
+    """Bytes that suffice for the header of a shard, a multiple of 8; `kinds` are suffixes of tensors.
+
+    How long the regions of AMN's maps become is not known before they are written, nor where they end.
+    """
+    largest = {}
+    for image_id in ids:
+        if image_id == _RESERVED_KEY or image_id + kinds[0] in largest:
+            raise ValueError(f"image id {image_id!r} occurs twice or is reserved")
+        for suffix in kinds:
+            largest[image_id + suffix] = _Tensor("F16", (_HUGE, 65535, 65535), _HUGE, _HUGE)
+    return -(-len(_header(largest)) // 8) * 8
 
 
 class ActivationReader(PositionedFile):
@@ -182,35 +227,46 @@ class ActivationReader(PositionedFile):
     @property
     def ids(self) -> tuple[str, ...]:
         """Ids of the images, in the order in which they were written."""
-        return tuple(name for name in self._tensors if not name.endswith(_FULL))
+        return tuple(dict.fromkeys(name.partition(_MARK)[0] for name in self._tensors))
 
     def read(self, image_id: str) -> np.ndarray:
         """Return the activation of an image at stride 4, float32[k, ceil(H/4), ceil(W/4)].
 
-        Raises InputError when the shard has no such image.
+        Raises InputError when the shard has no such image, or its map of full size alone.
         """
-        return self._read(image_id, image_id)
+        return self._read(image_id, image_id).astype(np.float32)
 
-    def read_full(self, image_id: str) -> np.ndarray:
-        """Return the map that `upsample` enlarges to the activation of full size; of `read`'s shape.
+    def read_full(self, image_id: str, height: int, width: int) -> np.ndarray:
+        """Return the activation of an image of `height` × `width` pixels, float32[k, H, W] in 0…1.
 
-        It is `read`'s where the shard holds one map an image. Raises InputError as `read` does.
+        Raises InputError when the shard has no such image, or one of another size.
         """
-        name = image_id + _FULL
-        return self._read(name if name in self._tensors else image_id, image_id)
+        try:
+            if image_id + _STRETCHED[0] in self._tensors:
+                stored = StoredStretch(*(self._read(image_id + s, image_id) for s in _STRETCHED))
+                return StretchedProbabilities.restored(stored, height, width).activation()
+            name = image_id + _FULL if image_id + _FULL in self._tensors else image_id
+            return enlarged(self._read(name, image_id), height, width)
+        except ValueError as error:
+            raise InputError(
+                f"{self.path}: the activation of image {image_id!r} is not one of {width}×{height}"
+                f" pixels ({error}). The index has changed, or the file is damaged: delete it, so"
+                " that the stage that writes it runs again."
+            ) from error
 
     def _read(self, name: str, image_id: str) -> np.ndarray:
         try:
-            shape, start, end = self._tensors[name]
+            dtype, shape, start, end = self._tensors[name]
         except KeyError:
             raise InputError(
-                f"{self.path}: no activation of image {image_id!r}. The index has changed since"
-                " the file was written: delete it, so that the stage that writes it runs again."
+                f"{self.path}: no activation of image {image_id!r}. The index or the configuration"
+                " has changed since the file was written: delete it, so that the stage that writes"
+                " it runs again."
             ) from None
         data = self.read_at(self._start + start, end - start)
-        return np.frombuffer(data, dtype="<f2").astype(np.float32).reshape(shape)
+        return np.frombuffer(data, _TYPES[dtype]).reshape(shape)
 
-    def _read_header(self) -> tuple[int, dict[str, tuple[tuple[int, ...], int, int]]]:
+    def _read_header(self) -> tuple[int, dict[str, _Tensor]]:
         size = self.path.stat().st_size
         (length,) = struct.unpack("<Q", self.read_at(0, 8))
         if 8 + length > size:
@@ -220,61 +276,24 @@ class ActivationReader(PositionedFile):
             raise ValueError(f"activations are not of stride {STRIDE}")
         tensors = {}
         end = 0
-        for image_id, tensor in header.items():
+        for name, tensor in header.items():
             begin, end = tensor["data_offsets"]
-            if tensor["dtype"] != "F16":
-                raise ValueError(f"tensor {image_id!r} is not of type F16")
-            tensors[image_id] = (tuple(tensor["shape"]), begin, end)
+            if tensor["dtype"] not in _TYPES:
+                raise ValueError(f"tensor {name!r} is of type {tensor['dtype']}")
+            tensors[name] = _Tensor(tensor["dtype"], tuple(tensor["shape"]), begin, end)
         if 8 + length + end != size:
             raise ValueError(f"{size} bytes, {8 + length + end} expected")
         return 8 + length, tensors
 
 
-def upsample(activation: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Enlarge float32[k, h, w] four times bilinearly and crop it to float32[k, height, width].
-
-    Sample positions are those of `align_corners=False`: output pixel x lies at (x + 0.5) / 4 - 0.5
-    of the input, clamped at the border. Rows are interpolated before columns, in float32, and the result
-    is cut at 1; the threshold sweep repeats these operations in the same order and so gives the same
-    bits.
-    """
-    low, high, weight = upsampling_weights(activation.shape[1], height)
-    rows = activation[:, low] * (1 - weight)[:, None] + activation[:, high] * weight[:, None]
-    low, high, weight = upsampling_weights(activation.shape[2], width)
-    return np.minimum(rows[:, :, low] * (1 - weight) + rows[:, :, high] * weight, np.float32(1))
+def enlarged(activation: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The activation of full size that one of stride 4 stands for: its enlargement, cut at 1."""
+    large = enlarge(activation, height, width)
+    return np.minimum(large, np.float32(1), out=large)
 
 
-def downsample(full: np.ndarray) -> np.ndarray:
-    """The counterpart of `upsample`: float32[k, H, W] → float32[k, ceil(H/4), ceil(W/4)] in 0…1.
-
-    Its enlargement is the closest one to `full`, by least squares. Samples of `full` would cut the tips
-    of its piecewise linear maps, whose knots lie between the samples.
-    """
-    rows, columns = _least_squares(full.shape[1]), _least_squares(full.shape[2])
-    return np.clip(rows @ full.astype(np.float32) @ columns.T, 0, 1)
-
-
-@lru_cache(maxsize=1024)
-def _least_squares(length: int) -> np.ndarray:
-    """The pseudo-inverse of enlarging an axis, float32[ceil(length / 4), length]."""
-    size = -(-length // STRIDE)
-    low, high, weight = upsampling_weights(size, length)
-    enlarging = np.zeros((length, size))
-    pixels = np.arange(length)
-    np.add.at(enlarging, (pixels, low), 1 - weight)
-    np.add.at(enlarging, (pixels, high), weight)
-    return np.linalg.pinv(enlarging).astype(np.float32)
-
-
-def upsampling_weights(size: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return for each of `length` output positions its two inputs and the second one's weight.
-
-    Indices are int64[length] into an axis of `size`, weights float32[length] (multiples of 1/8).
-    Raises ValueError when `length` is not from 4 * size - 3 to 4 * size.
-    """
-    if not STRIDE * (size - 1) < length <= STRIDE * size:
-        raise ValueError(f"an axis of {size} cannot be enlarged to {length}")
-    position = np.maximum((np.arange(length) + 0.5) / STRIDE - 0.5, 0.0)
-    low = position.astype(np.int64)
-    high = np.minimum(low + 1, size - 1)
-    return low, high, (position - low).astype(np.float32)
+def as_stored(full: FullMap) -> np.ndarray:
+    """Return the activation that comes back from a shard, so that the same pixels cross a threshold."""
+    if isinstance(full, StretchedProbabilities):
+        return StretchedProbabilities.restored(full.stored(), *full.inside.shape).activation()
+    return enlarged(_closest(full).astype(np.float16), *full.shape[1:])

@@ -1,0 +1,89 @@
+"""Maps at stride 4 and their bilinear enlargement to the size of the image."""
+
+from functools import lru_cache
+
+import numpy as np
+
+from workflow_scripts.storage.compiled import compiled
+
+STRIDE = 4
+
+
+def strided_size(height: int, width: int) -> tuple[int, int]:
+    """Return rows and columns of an image's map at stride 4."""
+    return -(-height // STRIDE), -(-width // STRIDE)
+
+
+def enlarge(small: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Enlarge float32[k, h, w] four times bilinearly and crop it to float32[k, height, width].
+
+    Sample positions are those of `align_corners=False`: output pixel x lies at (x + 0.5) / 4 - 0.5
+    of the input, clamped at the border. Rows are interpolated before columns, in float32.
+    """
+    y_low, y_high, y_second = enlarging_weights(small.shape[1], height)
+    x_low, x_high, x_second = enlarging_weights(small.shape[2], width)
+    large = np.empty((len(small), height, width), np.float32)
+    _interpolate(
+        np.ascontiguousarray(small, np.float32),
+        (y_low, y_high, 1 - y_second, y_second),
+        (x_low, x_high, 1 - x_second, x_second),
+        large,
+    )
+    return large
+
+
+@compiled
+def _interpolate(
+    small: np.ndarray,
+    vertical: tuple[np.ndarray, ...],
+    horizontal: tuple[np.ndarray, ...],
+    large: np.ndarray,
+) -> None:
+    y_low, y_high, y_first, y_second = vertical
+    x_low, x_high, x_first, x_second = horizontal
+    channels, height, width = large.shape
+    columns = small.shape[2]
+    row = np.empty(columns, np.float32)
+    for channel in range(channels):
+        for y in range(height):
+            low, high = small[channel, y_low[y]], small[channel, y_high[y]]
+            for x in range(columns):
+                row[x] = low[x] * y_first[y] + high[x] * y_second[y]
+            for x in range(width):
+                large[channel, y, x] = row[x_low[x]] * x_first[x] + row[x_high[x]] * x_second[x]
+
+
+def reduce(large: np.ndarray) -> np.ndarray:
+    """The counterpart of `enlarge`: float32[k, H, W] → float32[k, ceil(H/4), ceil(W/4)].
+
+    Its enlargement is the closest one to `large`, by least squares. Samples of `large` would cut the
+    tips of its piecewise linear maps, whose knots lie between the samples.
+    """
+    rows, columns = _least_squares(large.shape[1]), _least_squares(large.shape[2])
+    return rows @ large.astype(np.float32, copy=False) @ columns.T
+
+
+@lru_cache(maxsize=1024)
+def _least_squares(length: int) -> np.ndarray:
+    """The pseudo-inverse of enlarging an axis, float32[ceil(length / 4), length]."""
+    size = -(-length // STRIDE)
+    low, high, weight = enlarging_weights(size, length)
+    enlarging = np.zeros((length, size))
+    pixels = np.arange(length)
+    np.add.at(enlarging, (pixels, low), 1 - weight)
+    np.add.at(enlarging, (pixels, high), weight)
+    return np.linalg.pinv(enlarging).astype(np.float32)
+
+
+def enlarging_weights(size: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return for each of `length` output positions its two inputs and the second one's weight.
+
+    Indices are int64[length] into an axis of `size`, weights float32[length] (multiples of 1/8).
+    Raises ValueError when `length` is not from 4 * size - 3 to 4 * size.
+    """
+    if not STRIDE * (size - 1) < length <= STRIDE * size:
+        raise ValueError(f"an axis of {size} cannot be enlarged to {length}")
+    position = np.maximum((np.arange(length) + 0.5) / STRIDE - 0.5, 0.0)
+    low = position.astype(np.int64)
+    high = np.minimum(low + 1, size - 1)
+    return low, high, (position - low).astype(np.float32)
