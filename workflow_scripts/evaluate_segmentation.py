@@ -18,7 +18,7 @@ from workflow_scripts.refinement.prediction import load_segmentation, predict
 from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
 from workflow_scripts.storage.masks import MaskWriter
 from workflow_scripts.training.distributed import choose_device
-from workflow_scripts.training.precision import autocast, choose_dtype
+from workflow_scripts.training.precision import autocast, inference_dtype
 
 
 class Files(ShardFiles):
@@ -34,7 +34,7 @@ def work(files: Files, settings: EvaluateSegmentationSettings) -> None:
     index, records = files.read()
     device = choose_device(files.device)
     network, description = load_segmentation(files.model, device, index.classes)
-    dtype = choose_dtype(description["precision"], description["backbone"]["name"], device)
+    dtype = inference_dtype(description, device)
     with MaskWriter(files.output) as writer, autocast(dtype, device):
         title = f"evaluate_segmentation {files.split} {files.shard}"
         for record in progress(records, description=title):

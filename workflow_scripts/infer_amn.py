@@ -21,7 +21,7 @@ from workflow_scripts.settings.amn import InferAmnSettings
 from workflow_scripts.storage.activations import ActivationWriter
 from workflow_scripts.storage.masks import MaskReader
 from workflow_scripts.training.distributed import choose_device
-from workflow_scripts.training.precision import autocast, choose_dtype
+from workflow_scripts.training.precision import autocast, inference_dtype
 
 
 class Files(InferenceFiles):
@@ -37,7 +37,7 @@ def work(files: Files, settings: InferAmnSettings) -> None:
     device = choose_device(files.device)
     network, description = load_amn(files.model, index.classes, device)
     both = files.maps == "both"
-    dtype = choose_dtype(description["precision"], description["backbone"]["name"], device)
+    dtype = inference_dtype(description, device)
     with (
         MaskReader(files.seeds) as seeds,
         ActivationWriter(files.output, records, strided=both, full=True) as writer,

@@ -19,7 +19,7 @@ from workflow_scripts.models.cam_activations import cam_activations, load_cam
 from workflow_scripts.settings.cam import InferCamSettings
 from workflow_scripts.storage.activations import ActivationWriter
 from workflow_scripts.training.distributed import choose_device
-from workflow_scripts.training.precision import autocast, choose_dtype
+from workflow_scripts.training.precision import autocast, inference_dtype
 
 
 class Files(InferenceFiles):
@@ -34,7 +34,7 @@ def work(files: Files, settings: InferCamSettings) -> None:
     device = choose_device(files.device)
     network, description = load_cam(files.model, index.classes, device)
     both = files.maps == "both"
-    dtype = choose_dtype(description["precision"], description["backbone"]["name"], device)
+    dtype = inference_dtype(description, device)
     with (
         ActivationWriter(files.output, records, strided=both, full=True) as writer,
         autocast(dtype, device),

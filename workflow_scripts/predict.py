@@ -28,7 +28,7 @@ from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.masks import encode_mask, voc_palette
 from workflow_scripts.storage.trained_model import read_figures, weights_of
 from workflow_scripts.training.distributed import choose_device
-from workflow_scripts.training.precision import autocast, choose_dtype
+from workflow_scripts.training.precision import autocast, inference_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def work(files: Files, settings: EvaluateSegmentationSettings) -> None:
     network, description = load_segmentation(weights, device)
     classes = description["classes"]
     describe(weights, classes)
-    dtype = choose_dtype(description["precision"], description["backbone"]["name"], device)
+    dtype = inference_dtype(description, device)
     named = stems(list(images))
     broken = []
     table = files.out / "areas.csv"

@@ -58,7 +58,13 @@ def test_works_where_no_compiled_code_can_be_kept(nowhere_to_write):
 
 
 @pytest.mark.parametrize(
-    "module", ["evaluation/sweep_kernel", "refinement/filtering", "refinement/vertex_keys"]
+    "module",
+    [
+        "evaluation/sweep_kernel",
+        "storage/enlargement",
+        "refinement/filtering",
+        "refinement/vertex_keys",
+    ],
 )
 def test_every_kernel_can_be_imported_there(nowhere_to_write, module):
     runpy.run_path(str(PACKAGE / f"{module}.py"))
@@ -70,7 +76,7 @@ def test_the_sweep_counts_pixels_there(nowhere_to_write):
     channel_of_class = np.full(256, -1)
     channel_of_class[1] = 0
     counts, *_ = names["histogram_of_image"](
-        np.ones((1, 1, 1), np.float32),
+        np.ones((1, 4, 4), np.float32),
         np.ones((4, 4), np.uint8),
         channel_of_class,
         1,

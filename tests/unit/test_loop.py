@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing
+from torch import nn
 
 from tests.tiny_training import SmallMemory, TinyTask, tiny_settings, tiny_train
 from workflow_scripts.errors import InputError
@@ -193,3 +194,35 @@ def test_micro_batches_give_the_gradients_of_the_batch(tmp_path):
     assert totals[1:] == pytest.approx([totals[0]] * 2, rel=1e-5)
     torch.testing.assert_close(weights[1], weights[0], rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(weights[2], weights[0], rtol=1e-4, atol=1e-6)
+
+
+def test_a_compiled_network_learns_the_same(tmp_path, monkeypatch):
+    """Traced but not compiled, which takes minutes; a second run resumes."""
+    whole, compiled = nn.Module.compile, []
+
+    def traced(network: nn.Module) -> None:
+        compiled.append(network)
+        whole(network, backend="eager")
+
+    monkeypatch.setattr(nn.Module, "compile", traced)
+    expected, _ = tiny_train(tmp_path / "plain", tiny_settings())
+    assert not compiled
+    settings = tiny_settings(compile=True)
+    with pytest.raises(SystemExit):
+        tiny_train(tmp_path / "cut", settings, TinyTask(3))
+    found, _ = tiny_train(tmp_path / "cut", settings)
+    assert len(compiled) == 4
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor)
+
+
+def test_where_nothing_can_be_compiled_it_is_said_before_training(tmp_path, monkeypatch):
+    def no_compiler(graph, inputs):
+        raise RuntimeError("no g++ on this machine")
+
+    whole = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda network: whole(network, backend=no_compiler))
+    task = TinyTask()
+    with pytest.raises(InputError, match=r"training\.compile: .*no g\+\+"):
+        tiny_train(tmp_path, tiny_settings(compile=True), task)
+    assert task.steps == 0

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from workflow_scripts.training.precision import choose_dtype
+from workflow_scripts.training.precision import choose_dtype, inference_dtype
 
 CPU = torch.device("cpu")
 
@@ -37,3 +37,10 @@ def test_gpus_take_bfloat16_where_they_do_not_emulate_it(monkeypatch, native, ex
 def test_what_was_asked_for_is_taken():
     assert choose_dtype("bfloat16", "efficientnet_lite0", CPU) == torch.bfloat16
     assert choose_dtype("float32", "resnet50", CPU) == torch.float32
+
+
+def test_the_log_says_how_a_trained_network_infers(caplog):
+    description = {"precision": "auto", "backbone": {"name": "efficientnet_lite0"}}
+    with caplog.at_level("INFO"):
+        assert inference_dtype(description, CPU) == torch.float32
+    assert "efficientnet_lite0 in float32 on cpu" in caplog.text

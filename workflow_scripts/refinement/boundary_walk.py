@@ -16,7 +16,7 @@ from workflow_scripts.refinement.random_walk import propagate
 from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.settings.boundary import PropagateSettings
 from workflow_scripts.storage.networks import load_network, read_description
-from workflow_scripts.training.precision import autocast, choose_dtype
+from workflow_scripts.training.precision import autocast, inference_dtype
 
 
 class BoundaryWalk:
@@ -31,7 +31,7 @@ class BoundaryWalk:
         self.network: BoundaryNetwork = ready_for_inference(network, device)
         self.settings = settings
         self.device = device
-        self.dtype = choose_dtype(description["precision"], description["backbone"]["name"], device)
+        self.dtype = inference_dtype(description, device)
 
     def propagated(
         self, images: Sequence[np.ndarray], activations: Sequence[np.ndarray]

@@ -31,7 +31,7 @@ from workflow_scripts.settings.pseudo_masks import PseudoMaskSettings
 from workflow_scripts.settings.seeds import SeedSettings
 from workflow_scripts.storage.activations import as_stored, enlarged
 from workflow_scripts.storage.thresholds import read_thresholds, seed_thresholds
-from workflow_scripts.training.precision import autocast, choose_dtype
+from workflow_scripts.training.precision import autocast, inference_dtype
 
 CONFIGURATION_NAME = "config.yaml"
 CAM = "cam"
@@ -128,13 +128,13 @@ class Labeller:
         weights = run / str(trial)
         self.cam: CamNetwork
         self.cam, description = load_cam(weights / CAM / "model.safetensors", self.classes, device)
-        self.cam_dtype = _dtype(description, device)
+        self.cam_dtype = inference_dtype(description, device)
         self.amn: AmnNetwork | None = None
         if method != CAM:
             self.amn, description = load_amn(
                 weights / method / "model.safetensors", self.classes, device
             )
-            self.amn_dtype = _dtype(description, device)
+            self.amn_dtype = inference_dtype(description, device)
         self.walk: BoundaryWalk | None = None
         if self.settings.propagate:
             model = weights / method / "boundary" / "model.safetensors"
@@ -199,10 +199,6 @@ class Labeller:
                 settings.pseudo_masks.crf,
             )
         return dataset_labels(local, labels)
-
-
-def _dtype(description: dict[str, Any], device: torch.device) -> torch.dtype:
-    return choose_dtype(description["precision"], description["backbone"]["name"], device)
 
 
 def _half_precision(activations: np.ndarray) -> np.ndarray:

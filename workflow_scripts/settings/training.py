@@ -39,3 +39,8 @@ class TrainingSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="arithmetic of convolutions; losses are always float32"
     )
+    compile: bool = Field(
+        False,
+        description="compile the network by torch.compile, which takes a minute and a C++ compiler (on GPUs "
+        "Triton): for long runs",
+    )

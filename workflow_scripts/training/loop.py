@@ -20,6 +20,7 @@ from workflow_scripts.settings.training import TrainingSettings
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.training.batches import StepSampler, steps_per_epoch
 from workflow_scripts.training.checkpoint import Checkpoint
+from workflow_scripts.training.compilation import compile_network
 from workflow_scripts.training.distributed import World
 from workflow_scripts.training.images import TrainingImages
 from workflow_scripts.training.optimisers import build_optimiser, schedule_factor
@@ -235,6 +236,8 @@ def train(
     dtype = choose_dtype(settings.precision, backbone, world.device)
     network.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
+    if settings.compile:
+        compile_network(network, world.device)
     trainer = Trainer(network, task, settings, dtype, run)
     steps, an_epoch = (
         total_steps(settings, len(images)),

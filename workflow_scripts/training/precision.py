@@ -8,9 +8,14 @@ times as long as in float32 to infer and 10 times as long to train, both channel
 of depthwise convolutions, became slower by bfloat16 even where the CPU has it.
 """
 
+import logging
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
+
+logger = logging.getLogger(__name__)
 
 DENSE_CONVOLUTIONS = ("resnet50", "resnet101")
 # Names of torch.cpu.get_capabilities: x86 with AVX-512 or AMX, ARM.
@@ -34,6 +39,15 @@ def choose_dtype(precision: str, backbone: str, device: torch.device) -> torch.d
         return torch.bfloat16 if has_bfloat16 else torch.float16
     gains = backbone in DENSE_CONVOLUTIONS and _has_bfloat16()
     return torch.bfloat16 if gains else torch.float32
+
+
+def inference_dtype(description: Mapping[str, Any], device: torch.device) -> torch.dtype:
+    """Arithmetic in which a trained network infers, from its description; the log says it."""
+    backbone = description["backbone"]["name"]
+    dtype = choose_dtype(description["precision"], backbone, device)
+    name = str(dtype).removeprefix("torch.")
+    logger.info("%s in %s on %s, channels_last, one scale at a time", backbone, name, device)
+    return dtype
 
 
 def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
