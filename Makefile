@@ -5,10 +5,10 @@ CORES ?= all
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo study test lint bench docs pictures clean help
+.PHONY: demo study test lint bench bench-demo docs pictures clean help
 
 help:  ## list the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed; set PYTHON=")'
@@ -51,6 +51,9 @@ pictures:  ## make the README's pictures from the demo's results (needs Chromium
 
 bench: $(VENV)/.development  ## measure the kernels against the usual implementations (10 minutes)
 	python -m workflow_scripts.bench --output results/bench/bench.json
+
+bench-demo: $(VENV)/.development  ## measure the demo against the demo with the usual implementations (makes it twice)
+	python -m workflow_scripts.bench_demo --output results/bench/demo.json
 
 clean:  ## remove the demo's results
 	rm -rf results/demo

@@ -6,29 +6,22 @@ With --table it measures nothing and shows the table of such a file, or puts it 
 """
 
 import importlib
-import json
 import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import Field
 
 from workflow_scripts.benchmarks.comparison import Comparison
+from workflow_scripts.benchmarks.surroundings import write
 from workflow_scripts.benchmarks.table import insert, read_bench, table
 from workflow_scripts.console.stage import NoSettings, StageFiles, run_stage
 from workflow_scripts.errors import InputError
-from workflow_scripts.report.provenance import commit, hardware, versions
-from workflow_scripts.storage.atomic import atomic_path
 
 logger = logging.getLogger(__name__)
-
-ROOT = Path(__file__).resolve().parents[1]
-REFERENCE_LIBRARY = "pydensecrf2"
 
 
 class Target(NamedTuple):
@@ -106,30 +99,6 @@ def measure(name: str, rounds: int, sizes: Mapping[str, Any] | None = None) -> d
     return judged(module.measure(rounds, **(sizes or {})), TARGETS[name])
 
 
-def surroundings(threads: int) -> dict[str, Any]:
-    """Machine, versions, threads, date and commit."""
-    installed = dict(versions())
-    try:
-        installed[REFERENCE_LIBRARY] = metadata.version(REFERENCE_LIBRARY)
-    except metadata.PackageNotFoundError:
-        logger.info("%s is not installed", REFERENCE_LIBRARY)
-    return {
-        "machine": dict(hardware()),
-        "versions": installed,
-        "threads": threads,
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": commit(ROOT),
-    }
-
-
-def write(path: Path, entries: dict[str, Any], threads: int) -> dict[str, Any]:
-    """Write bench.json; returns its content."""
-    bench = {"entries": entries} | surroundings(threads)
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(bench, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    return bench
-
-
 def work(files: Files, settings: NoSettings) -> None:
     """Measure and write, or show what was measured."""
     if files.table is not None:
@@ -148,7 +117,7 @@ def work(files: Files, settings: NoSettings) -> None:
     for name in files.only or TARGETS:
         entries[name] = measure(name, files.rounds)
         logger.info("%s: %s", name, entries[name])
-    print(table(write(files.output, entries, files.threads)))
+    print(table(write(files.output, {"entries": entries}, files.threads)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -34,11 +34,11 @@ def unary_from_probabilities(probabilities: np.ndarray) -> np.ndarray:
     return unary
 
 
-def refined(image: np.ndarray, unary: np.ndarray, settings: CrfSettings) -> np.ndarray:
-    """Most probable labels [H, W] after mean-field inference."""
+def marginals(image: np.ndarray, unary: np.ndarray, settings: CrfSettings) -> np.ndarray:
+    """Probabilities [L, H, W] after mean-field inference, from a unary [L, H · W] or [L, H, W]."""
     height, width = image.shape[:2]
     crf = _library().densecrf.DenseCRF2D(width, height, len(unary))
-    crf.setUnaryEnergy(np.ascontiguousarray(unary, np.float32))
+    crf.setUnaryEnergy(np.ascontiguousarray(unary, np.float32).reshape(len(unary), -1))
     crf.addPairwiseGaussian(sxy=settings.gaussian_sxy, compat=settings.gaussian_compat)
     crf.addPairwiseBilateral(
         sxy=settings.bilateral_sxy,
@@ -46,5 +46,10 @@ def refined(image: np.ndarray, unary: np.ndarray, settings: CrfSettings) -> np.n
         rgbim=np.ascontiguousarray(image),
         compat=settings.bilateral_compat,
     )
-    marginals = np.array(crf.inference(settings.iterations))
-    return marginals.argmax(axis=0).reshape(height, width)
+    return np.array(crf.inference(settings.iterations)).reshape(-1, height, width)
+
+
+def refined(image: np.ndarray, unary: np.ndarray, settings: CrfSettings) -> np.ndarray:
+    """Most probable labels [H, W] after mean-field inference."""
+    labels: np.ndarray = marginals(image, unary, settings).argmax(axis=0)
+    return labels

@@ -7,19 +7,20 @@ from typing import Any
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.atomic import atomic_path
 
+Marks = tuple[str, str]
 BEGIN, END = "<!-- bench -->", "<!-- end of bench -->"
 _HEADER = "| benchmark | reference | ours | ratio (range) | target | agreement |"
 
 
-def read_bench(path: Path) -> dict[str, Any]:
-    """Read a bench.json; InputError when it is none."""
+def read_bench(path: Path, command: str = "make bench") -> dict[str, Any]:
+    """Read a bench.json, or what another command measured; InputError when it is none."""
     try:
         bench: dict[str, Any] = json.loads(path.read_text("utf-8"))
         bench["entries"], bench["machine"]
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; `make bench` writes it") from None
+        raise InputError(f"{path}: no such file; `{command}` writes it") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a file that `make bench` wrote ({error!r})") from None
+        raise InputError(f"{path}: not a file that `{command}` wrote ({error!r})") from None
     return bench
 
 
@@ -73,18 +74,20 @@ def table(bench: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def insert(text: str, page: Path) -> None:
+def insert(text: str, page: Path, marks: Marks = (BEGIN, END)) -> None:
     """Replace what stands between the markers of a page.
 
     Raises:
         InputError: The page cannot be read or lacks the markers.
     """
     try:
-        before, begin, rest = page.read_text("utf-8").partition(BEGIN)
+        before, begin, rest = page.read_text("utf-8").partition(marks[0])
     except OSError as error:
         raise InputError(f"{page}: not readable ({error.strerror})") from None
-    _, end, after = rest.partition(END)
+    _, end, after = rest.partition(marks[1])
     if not begin or not end:
-        raise InputError(f"{page}: lacks the lines `{BEGIN}` and `{END}`; add them, run again")
+        raise InputError(
+            f"{page}: lacks the lines `{marks[0]}` and `{marks[1]}`; add them, run again"
+        )
     with atomic_path(page) as temporary:
-        temporary.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", "utf-8")
+        temporary.write_text(f"{before}{marks[0]}\n\n{text}\n\n{marks[1]}{after}", "utf-8")

@@ -7,11 +7,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from workflow_scripts.benchmarks.comparison import Comparison, timed_pair
+from workflow_scripts.benchmarks.numpy_reference import confusion_at
 from workflow_scripts.benchmarks.scenes import STORED_STRIDE, Scene, scenes
 from workflow_scripts.datasets.demo import class_names
 from workflow_scripts.evaluation.threshold_sweep import ThresholdSweep, even_thresholds
 from workflow_scripts.storage.activations import ActivationReader, ActivationWriter, enlarged
-from workflow_scripts.storage.masks import IGNORE
 
 STEP = 0.01
 DISTINCT_SCENES = 8
@@ -40,16 +40,11 @@ def _store(folder: Path, images: list[Scene]) -> Path:
 def _pass_at(threshold: np.float32, folder: Path, images: list[Scene], classes: int) -> np.ndarray:
     """The confusion matrix at one threshold, as these workflows count it."""
     size = classes + 1
-    counts = np.zeros(size * size, np.int64)
+    counts = np.zeros((size, size), np.int64)
     for image in images:
         maps = np.load(folder / f"{image.id}.npy")
-        with_background = np.pad(maps, ((1, 0), (0, 0), (0, 0)), constant_values=threshold)
-        prediction = np.array((0, *image.labels))[with_background.argmax(axis=0)]
-        valid = image.mask != IGNORE
-        counts += np.bincount(
-            size * image.mask[valid].astype(np.int64) + prediction[valid], minlength=size * size
-        )
-    return counts.reshape(size, size)
+        counts += confusion_at(threshold, maps, image.labels, image.mask, classes)
+    return counts
 
 
 def _passes(thresholds: np.ndarray, folder: Path, images: list[Scene], classes: int) -> np.ndarray:
