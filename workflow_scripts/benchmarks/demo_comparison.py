@@ -54,7 +54,7 @@ def compare(runs: Runs, study: Mapping[str, Any] | None = None) -> dict[str, Any
     if len(jobs) > 1:
         raise InputError(f"the runs had different numbers of jobs: {sorted(jobs)}")
     figures = list(_figures(*runs[0], study))
-    largest = max(abs(row["difference"]) for row in figures)
+    largest = max((abs(row["difference"]) for row in figures), default=None)
     of = "largest difference of a headline figure, in points of mIoU"
     wall = Comparison([(r.seconds, o.seconds) for r, o in runs], "seconds", largest, of, NOTE)
     cores = Comparison(
@@ -90,11 +90,11 @@ def _stages(runs: Runs) -> dict[str, dict[str, float]]:
 def _figures(
     reference: DemoRun, ours: DemoRun, study: Mapping[str, Any] | None
 ) -> Iterator[dict[str, Any]]:
-    """Each headline figure of both, and its standard deviation over the trials of the study."""
+    """Each headline figure that both have, and its standard deviation over the trials of the study."""
     expected, found = headlines(reference.summary), headlines(ours.summary)
     spread = headlines(study) if study is not None else {}
-    for place, (value, _) in found.items():
-        usual = expected[place][0]
+    for place in [place for place in found if place in expected]:
+        usual, value = expected[place][0], found[place][0]
         yield dict(zip(PLACE, place, strict=True)) | {
             "reference": usual,
             "ours": value,
