@@ -1,6 +1,8 @@
+# They ask for an output of every job: what is missing is made, and what follows from it.
 rule train_all:
     input:
         plan.training_half,
+        plan.training_intermediates,
 
 
 rule report_items:
@@ -18,3 +20,7 @@ rule all:
         rules.record_configuration.output,
         rules.report_items.input,
         rules.render_report.output,
+        plan.intermediates,
+        plan.evaluations,
+        plan.networks,
+        plan.predictions,

@@ -74,6 +74,12 @@ def test_without_masks_everything_runs_and_nothing_is_evaluated(checkout, tmp_pa
         name.write_bytes(kept)
         os.utime(name, (times.st_atime, times.st_mtime))
         assert checkout.planned() == set()
+    # A truncated image is told of each time, not only by the run that looks at it first.
+    name.write_bytes(kept[:300])
+    for _ in range(2):
+        assert checkout.snakemake("all", check=False).returncode != 0
+    name.write_bytes(kept)
+    assert {"prepare_dataset", "train_cam", "summarise"} <= checkout.planned()
     # Masks that come later are evaluated with.
     build_folder(tmp_path / "again")
     shutil.copytree(tmp_path / "again/masks", dataset.root / "masks")

@@ -1,13 +1,18 @@
 """What reruns after an edit, and what does not."""
 
+import contextlib
 import copy
+import json
 import os
+import re
+import resource
+import shutil
 
 import pytest
 import torch
 import yaml
 
-from tests.integration.conftest import TINY
+from tests.integration.conftest import TINY, Checkout
 from workflow_scripts.models.weights import imagenet_weights
 
 
@@ -27,6 +32,51 @@ def edited(tiny_run):
     for path, text in kept.items():
         path.write_text(text)
     tiny_run.configure()
+
+
+@pytest.fixture
+def spoilt(tiny_run, tmp_path):
+    """A copy of the tiny run, in which jobs may fail."""
+    copied = Checkout(shutil.copytree(tiny_run.folder, tmp_path / "checkout"))
+    copied.configure()
+    return copied
+
+
+@contextlib.contextmanager
+def full_disk(most):
+    """No process started meanwhile can write a file of more bytes, as if the disk, or a quota, were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def failed(checkout, *arguments):
+    """Run `all` to its bad end; returns the names of the rules that failed."""
+    done = checkout.snakemake("all", *arguments, check=False)
+    assert done.returncode != 0
+    return set(re.findall(r"^Error in rule (\w+):", done.stdout + done.stderr, re.MULTILINE))
+
+
+def test_what_follows_a_failed_job_is_made_anew(spoilt):
+    """The job's former output is gone; what was made of it must not pass for that of the new values."""
+    run = spoilt.folder / "results/tiny"
+    before = json.loads((run / "summary.json").read_text())
+    made = {path: path.stat().st_mtime_ns for path in run.glob("0/amn/**/*.*")}
+    changed = copy.deepcopy(TINY["train_amn"])
+    changed["training"]["epochs"] = 3
+    spoilt.configure(train_amn=changed)
+    with full_disk(most=(run / "0/amn/model.safetensors").stat().st_size - 1):
+        assert failed(spoilt, "--keep-going") == {"train_amn"}
+    assert {"train_amn", "infer_amn", "train_segmentation"} <= spoilt.planned("train_all")
+    spoilt.snakemake("all", "--rerun-incomplete")
+    after = json.loads((run / "summary.json").read_text())
+    assert after["methods"]["amn"] != before["methods"]["amn"]
+    assert after["methods"]["cam"] == before["methods"]["cam"]
+    assert [path for path, time in made.items() if path.stat().st_mtime_ns == time] == []
+    assert spoilt.planned() == set()
 
 
 def test_a_second_run_does_nothing(tiny_run):

@@ -4,9 +4,9 @@ import re
 import shlex
 from collections.abc import Iterable
 
-from workflow_scripts.planning.targets import Targets
+from workflow_scripts.planning.intermediates import Intermediates
 from workflow_scripts.settings.thresholds import AUTO, VALIDATION
-from workflow_scripts.settings.workflow import AMN, CAM, FULL, TRUTH
+from workflow_scripts.settings.workflow import CAM, FULL, TRUTH
 
 # Rules that have one job.
 SINGLE = (
@@ -21,32 +21,13 @@ def _any(values: Iterable[str]) -> str:
     return f"({'|'.join(found)})" if len(found) > 1 else "".join(found)
 
 
-class Jobs(Targets):
+class Jobs(Intermediates):
     """Targets with patterns of the names of all jobs that make them: {rule}/{wildcards}."""
-
-    @property
-    def _needed(self) -> list[str]:
-        """Methods that have activations, and those whose seeds they learn from."""
-        sources = [self.settings.seeds_source(name) for name in self._amn]
-        return list(dict.fromkeys([*self.methods, *sources]))
-
-    @property
-    def _amn(self) -> list[str]:
-        return [name for name in self.methods if name in (AMN, *self.settings.variants)]
-
-    def _imported(self, kind: str) -> list[str]:
-        imports = self.settings.imports
-        return [name for name in self._needed if name in imports and getattr(imports[name], kind)]
 
     def _chosen(self, chooser: str) -> list[str]:
         """Methods and places whose thresholds a rule chooses, "auto" or "validation"."""
         masks = self.methods if chooser in self.sources else []
-        given = self._imported("seeds")
-        seeds = [
-            name
-            for name in self._needed
-            if name not in given and self.settings.seed_settings(name).chosen_by == chooser
-        ]
+        seeds = [name for name in self.needed_methods if self.seed_chooser(name) == chooser]
         return [f"{name}-thresholds" for name in masks] + [
             f"{name}-seed_thresholds" for name in seeds
         ]
@@ -76,9 +57,9 @@ class Jobs(Targets):
         """Regular expressions of the names of all jobs, one or two for each rule."""
         shards = self._sharded
         trials, methods = _any(map(str, self.trials)), _any(self.methods)
-        cam = CAM if CAM in self._needed else ""
-        amn = _any(self._amn)
-        refined = _any(name for name in self._needed if name not in self._imported("seeds"))
+        cam = CAM if CAM in self.needed_methods else ""
+        amn = _any(self.amn_names)
+        refined = _any(name for name in self.needed_methods if name not in self.imported("seeds"))
         learnt = methods if self.settings.boundary.enabled else ""
         sources = _any(self.sources)
         full = [f"{FULL}-{TRUTH}"] if FULL in self.settings.methods else []
@@ -89,8 +70,8 @@ class Jobs(Targets):
             ("infer_cam", cam and trials, shards["made"]),
             ("train_amn", trials, amn),
             ("infer_amn", trials, amn, shards["made"]),
-            ("import_activations", trials, _any(self._imported("activations")), shards["made"]),
-            ("import_seeds", trials, _any(self._imported("seeds")), shards["made"]),
+            ("import_activations", trials, _any(self.imported("activations")), shards["made"]),
+            ("import_seeds", trials, _any(self.imported("seeds")), shards["made"]),
             ("refine_seeds", trials, refined, shards["made"]),
             ("choose_thresholds", trials, _any(self._chosen(AUTO))),
             ("validate_thresholds", trials, _any(self._chosen(VALIDATION))),
