@@ -52,7 +52,6 @@ rule infer_cam:
         gpu=1,
     params:
         shard=plan.shard_flags,
-        maps=plan.maps_flag,
         settings=plan.flags("infer_cam"),
         code=plan.code("infer_cam"),
     message:
@@ -60,5 +59,5 @@ rule infer_cam:
     shell:
         "python -m workflow_scripts.infer_cam "
         "--index {input.index:q} --model {input.model:q} --output {output:q} "
-        "{params.shard} {params.maps} {params.settings} "
+        "{params.shard} {params.settings} "
         "--threads {threads} --log {log:q}"

@@ -9,6 +9,7 @@ seed's region (storage/stretched.py).
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -20,6 +21,7 @@ from workflow_scripts.models.amn_activations import amn_activations, load_amn
 from workflow_scripts.settings.amn import InferAmnSettings
 from workflow_scripts.storage.activations import ActivationWriter
 from workflow_scripts.storage.masks import MaskReader
+from workflow_scripts.storage.stretched import StretchedProbabilities
 from workflow_scripts.training.distributed import choose_device
 from workflow_scripts.training.precision import autocast, inference_dtype
 
@@ -29,6 +31,11 @@ class Files(InferenceFiles):
 
     model: Path = Field(description="model.safetensors of train_amn")
     seeds: Path = Field(description="zip shard of the CAM's seeds for the same images")
+    maps: Literal["full", "both"] = Field(
+        "both",
+        description="what to store of an image: the map that thresholds cut, or the one that boundaries "
+        "spread as well, in twice the space",
+    )
 
 
 def work(files: Files, settings: InferAmnSettings) -> None:
@@ -40,7 +47,9 @@ def work(files: Files, settings: InferAmnSettings) -> None:
     dtype = inference_dtype(description, device)
     with (
         MaskReader(files.seeds) as seeds,
-        ActivationWriter(files.output, records, strided=both, full=True) as writer,
+        ActivationWriter(
+            files.output, records, strided=both, full=StretchedProbabilities
+        ) as writer,
         autocast(dtype, device),
     ):
         for record in progress(records, description=f"infer_amn {files.split} {files.shard}"):

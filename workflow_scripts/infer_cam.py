@@ -1,8 +1,8 @@
 """Make the class activation maps of one shard with the trained classifier.
 
-Several scales, each with its mirror image, are added; each class of the image's label is divided by its
-maximum. Writes a safetensors shard of maps in 0…1, two bytes a value, a quarter of the image's size
-(storage/activations.py says how).
+Writes a safetensors shard of the maps of several scales, each with its mirror image's added, for each class
+of the image's label (storage/activations.py says how). Readers enlarge and add them, and divide each
+class by its maximum.
 """
 
 import sys
@@ -18,6 +18,7 @@ from workflow_scripts.datasets.images import read_image
 from workflow_scripts.models.cam_activations import cam_activations, load_cam
 from workflow_scripts.settings.cam import InferCamSettings
 from workflow_scripts.storage.activations import ActivationWriter
+from workflow_scripts.storage.multi_scale import MultiScaleMaps
 from workflow_scripts.training.distributed import choose_device
 from workflow_scripts.training.precision import autocast, inference_dtype
 
@@ -33,21 +34,20 @@ def work(files: Files, settings: InferCamSettings) -> None:
     index, records = files.read()
     device = choose_device(files.device)
     network, description = load_cam(files.model, index.classes, device)
-    both = files.maps == "both"
     dtype = inference_dtype(description, device)
     with (
-        ActivationWriter(files.output, records, strided=both, full=True) as writer,
+        ActivationWriter(files.output, records, strided=False, full=MultiScaleMaps) as writer,
         autocast(dtype, device),
     ):
         for record in progress(records, description=f"infer_cam {files.split} {files.shard}"):
-            activations = cam_activations(
+            maps = cam_activations(
                 network,
                 read_image(record.path),
                 record.labels,
                 settings.scales,
                 device,
             )
-            writer.write(record.id, activations.strided if both else None, activations.full)
+            writer.write(record.id, full=maps)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

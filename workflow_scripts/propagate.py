@@ -60,7 +60,10 @@ def work(files: Files, settings: PropagateSettings) -> None:
                 for group in by_size(window):
                     chosen = [window[position] for position in group]
                     images = [read_image(record.path) for record in chosen]
-                    activations = [reader.read(record.id) for record in chosen]
+                    activations = [
+                        reader.read_strided(record.id, record.height, record.width)
+                        for record in chosen
+                    ]
                     of_group = walk.propagated(images, activations)
                     done.update(zip(group, of_group, strict=True))
                 yield from ((record, done[i]) for i, record in enumerate(window))

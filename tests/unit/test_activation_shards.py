@@ -16,6 +16,8 @@ from workflow_scripts.storage.activations import (
     enlarged,
 )
 from workflow_scripts.storage.enlargement import enlarge, reduce
+from workflow_scripts.storage.multi_scale import MultiScaleMaps
+from workflow_scripts.storage.stretched import StretchedProbabilities
 
 
 @dataclass(frozen=True)
@@ -51,39 +53,88 @@ def test_round_trip_in_half_precision_and_any_order(tmp_path: Path) -> None:
     with ActivationReader(path) as reader:
         assert reader.ids == tuple(record.id for record in RECORDS)
         for record, expected in reversed(list(zip(RECORDS, activations(), strict=True))):
-            read = reader.read(record.id)
+            read = reader.read_strided(record.id, record.height, record.width)
             assert read.dtype == np.float32
             assert np.array_equal(read, expected.astype(np.float16))
 
 
-def test_a_shard_may_hold_maps_of_full_size_too(tmp_path: Path) -> None:
-    """They come back as the closest enlargement of a map of stride 4."""
-    random, path = np.random.default_rng(1), tmp_path / "both"
-    fulls = [random.random((len(r.labels), r.height, r.width), np.float32) for r in RECORDS]
-    with ActivationWriter(path, RECORDS, full=True) as writer:
-        for record, activation, full in zip(RECORDS, activations(), fulls, strict=True):
-            writer.write(record.id, activation, full)
+def multi_scale(record: Record, seed: int = 0) -> MultiScaleMaps:
+    random, height, width = np.random.default_rng(seed), record.height, record.width
+    maps = []
+    for scale in (1.0, 0.5, 2.0):
+        rows, columns = (max(1, round(side * scale / 16)) for side in (height, width))
+        maps.append(random.exponential(7, (len(record.labels), rows, columns)).astype(np.float32))
+    return MultiScaleMaps(tuple(maps), height, width)
+
+
+def test_maps_of_all_scales_give_both_maps_of_an_image(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    with ActivationWriter(path, RECORDS, strided=False, full=MultiScaleMaps) as writer:
+        for record in RECORDS:
+            writer.write(record.id, full=multi_scale(record))
     with ActivationReader(path) as reader:
         assert reader.ids == tuple(record.id for record in RECORDS)
-        for record, activation, full in zip(RECORDS, activations(), fulls, strict=True):
-            assert np.array_equal(reader.read(record.id), activation.astype(np.float16))
-            small = np.clip(reduce(full), 0, 1).astype(np.float16)
-            found = reader.read_full(record.id, record.height, record.width)
-            assert np.array_equal(found, enlarged(small, record.height, record.width))
+        for record in RECORDS:
+            size, expected = (record.height, record.width), multi_scale(record)
+            found = reader.read_full(record.id, *size)
+            np.testing.assert_allclose(found, expected.activation(), atol=1e-3)
+            strided = reader.read_strided(record.id, *size)
+            assert strided.shape == activation_shape(record)
+            np.testing.assert_allclose(strided, expected.strided(), atol=1e-3)
+        with pytest.raises(InputError, match="'else'"):
+            reader.read_full("else", 21, 33)
+
+
+def test_multi_scale_maps_are_what_torch_makes_of_them() -> None:
+    """Enlarged to multiples of 16 and cropped, or to stride 4; then divided by the maximum."""
+    torch = pytest.importorskip("torch")
+    record = Record("x", 53, 37, (1, 3))
+    maps = multi_scale(record)
+
+    def total(height: int, width: int) -> np.ndarray:
+        enlarged = [
+            torch.nn.functional.interpolate(
+                torch.from_numpy(one)[None], (height, width), mode="bilinear", align_corners=False
+            )
+            for one in maps.maps
+        ]
+        return sum(enlarged)[0].numpy()
+
+    full, strided = total(48, 64)[:, :37, :53], total(10, 14)
+    for found, expected in ((maps.activation(), full), (maps.strided(), strided)):
+        expected = expected / (expected.max(axis=(1, 2), keepdims=True) + 1e-5)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_maps_that_were_not_announced_or_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    record, full, small = RECORDS[0], multi_scale(RECORDS[0]), activations()[0]
+    for kinds, maps in (
+        ({"strided": True}, (small, full)),
+        ({"strided": True, "full": MultiScaleMaps}, (small, None)),
+        ({"strided": False, "full": StretchedProbabilities}, (None, full)),
+    ):
+        with (
+            pytest.raises(ValueError, match="missing or one too many"),
+            ActivationWriter(tmp_path / "x", RECORDS, **kinds) as writer,
+        ):
+            writer.write(record.id, *maps)
+    full.maps[1][0, 0, 0] = np.nan
+    with (
+        pytest.raises(ValueError, match="finite"),
+        ActivationWriter(tmp_path / "x", RECORDS, strided=False, full=MultiScaleMaps) as writer,
+    ):
+        writer.write(record.id, full=full)
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_size_than_the_shards_is_named(tmp_path: Path) -> None:
     write(tmp_path / "one")
     with ActivationReader(tmp_path / "one") as reader:
         found = reader.read_full(RECORDS[0].id, 21, 33)
-        assert np.array_equal(found, enlarged(reader.read(RECORDS[0].id), 21, 33))
-        with pytest.raises(InputError, match="'else'"):
-            reader.read_full("else", 21, 33)
-        with pytest.raises(InputError, match=r"is not one of 33×25 pixels"):
-            reader.read_full(RECORDS[0].id, 25, 33)
-    for both, full in ((True, None), (False, fulls[0])):
-        with (
-            pytest.raises(ValueError, match="missing or one too many"),
-            ActivationWriter(tmp_path / "x", RECORDS, full=both) as writer,
-        ):
-            writer.write(RECORDS[0].id, activations()[0], full)
+        assert np.array_equal(found, enlarged(reader.read_strided(RECORDS[0].id, 21, 33), 21, 33))
+        for read in (reader.read_full, reader.read_strided):
+            with pytest.raises(InputError, match="is not one of 33×25 pixels"):
+                read(RECORDS[0].id, 25, 33)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (12, 16), (13, 18), (281, 353)])
@@ -108,7 +159,7 @@ def test_peaks_may_exceed_1_but_not_their_enlargement(tmp_path: Path) -> None:
     with ActivationWriter(tmp_path / "x", [record], peaks=True) as writer:
         writer.write("peak", peak)
     with ActivationReader(tmp_path / "x") as reader:
-        assert np.array_equal(reader.read("peak"), peak)
+        assert np.array_equal(reader.read_strided("peak", 16, 16), peak)
         assert reader.read_full("peak", 16, 16).max() <= 1
     assert enlarged(2 * peak, 16, 16).max() == 1
 
@@ -139,7 +190,9 @@ def test_empty_shard(tmp_path: Path) -> None:
 def test_reader_survives_pickling(tmp_path: Path) -> None:
     write(tmp_path / "x")
     reader = pickle.loads(pickle.dumps(ActivationReader(tmp_path / "x")))
-    assert np.array_equal(reader.read(RECORDS[0].id), activations()[0].astype(np.float16))
+    assert np.array_equal(
+        reader.read_strided(RECORDS[0].id, 21, 33), activations()[0].astype(np.float16)
+    )
 
 
 @pytest.mark.parametrize("number", [1, 3])
@@ -212,7 +265,7 @@ def test_other_files_and_images_are_named(tmp_path: Path) -> None:
         ActivationReader(path)
     write(path)
     with pytest.raises(InputError, match="no activation of image 'else'"):
-        ActivationReader(path).read("else")
+        ActivationReader(path).read_strided("else", 21, 33)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 4), (21, 33), (22, 30), (160, 160), (5, 400)])

@@ -17,19 +17,18 @@ from workflow_scripts.models.backbones import build_backbone
 from workflow_scripts.models.cam import CamNetwork
 from workflow_scripts.models.cam_activations import cam_activations
 from workflow_scripts.models.inference import (
-    Activations,
     add_resized,
     maps_at_scales,
     mixed_normalisation,
-    normalise_by_maximum,
 )
 from workflow_scripts.refinement.thresholding import local_labels
 from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.storage.activations import (
     ActivationReader,
     ActivationWriter,
-    as_stored,
 )
+from workflow_scripts.storage.full_map import FullMap
+from workflow_scripts.storage.multi_scale import MultiScaleMaps, normalise_by_maximum
 
 SCALES = (1.0, 0.5, 1.5, 2.0)
 CPU = torch.device("cpu")
@@ -112,9 +111,10 @@ def test_cam_equals_the_formulas(networks, height: int, width: int):
     with torch.no_grad():
         strided = reference_cam(network, image, size, size)
         full = reference_cam(network, image, rounded, (height, width))
-    assert found.strided.shape == (2, *size)
-    np.testing.assert_allclose(found.strided, strided.numpy(), atol=1e-3)
-    np.testing.assert_allclose(found.full, full.numpy(), atol=1e-3)
+    assert found.strided().shape == (2, *size)
+    for maps in (found, found.as_stored()):
+        np.testing.assert_allclose(maps.strided(), strided.numpy(), atol=1e-3)
+        np.testing.assert_allclose(maps.activation(), full.numpy(), atol=1e-3)
     assert full.min() >= 0 and full.max() == pytest.approx(1, abs=1e-2)
 
 
@@ -172,25 +172,22 @@ def two_discs(height: int, width: int) -> np.ndarray:
     return image
 
 
-def stored_and_read(folder: Path, activations: Activations, labels: tuple[int, ...]) -> np.ndarray:
+def stored_and_read(folder: Path, full: FullMap, labels: tuple[int, ...]) -> np.ndarray:
     """Activations of full size by way of a shard."""
-    expected = as_stored(activations.full)
-    height, width = expected.shape[1:]
-    record = ImageRecord("picture", Path("picture.jpg"), width, height, "train", labels, None)
+    size = full.height, full.width
+    record = ImageRecord("picture", Path("picture.jpg"), *reversed(size), "train", labels, None)
     path = folder / "shard.safetensors"
-    with ActivationWriter(path, [record], full=True) as writer:
-        writer.write("picture", activations.strided, activations.full)
+    with ActivationWriter(path, [record], strided=False, full=type(full)) as writer:
+        writer.write("picture", full=full)
     with ActivationReader(path) as reader:
-        half = activations.strided.astype(np.float16)
-        assert np.array_equal(reader.read("picture"), half)
-        found = reader.read_full("picture", height, width)
-        assert np.array_equal(found, expected)
-        return found
+        found = reader.read_full("picture", *size)
+    assert np.array_equal(found, full.as_stored().activation())
+    return found
 
 
 @pytest.mark.parametrize(("height", "width"), [(160, 160), (187, 250), (281, 353)])
 def test_stored_cam_gives_the_labels_of_the_full_one(tmp_path, height: int, width: int):
-    """Stride 4 and half precision change fewer than one label in two hundred."""
+    """Half precision changes fewer than one label in a thousand."""
     network, labels, image = ColourCam(), (1, 2), two_discs(height, width)
     rounded = (16 * -(-height // 16), 16 * -(-width // 16))
     total = reference_sum(image, rounded, block_means)[:2, :height, :width]
@@ -198,10 +195,10 @@ def test_stored_cam_gives_the_labels_of_the_full_one(tmp_path, height: int, widt
     enlarged = stored_and_read(
         tmp_path, cam_activations(network, image, labels, SCALES, CPU), labels
     )
-    assert np.abs(enlarged - full).max() < 0.02
-    for threshold in (0.1, 0.3, 0.5, 0.7, 0.9):
+    assert np.abs(enlarged - full).max() < 1e-3
+    for threshold in (0.05, 0.1, 0.3, 0.5, 0.7, 0.9):
         same = local_labels(full, threshold) == local_labels(enlarged, threshold)
-        assert same.mean() >= 0.995, threshold
+        assert same.mean() >= 0.999, threshold
 
 
 @pytest.mark.parametrize(("height", "width"), [(281, 353), (333, 500)])
@@ -216,7 +213,7 @@ def test_stored_amn_gives_the_labels_of_the_full_one(tmp_path, height: int, widt
     high = probabilities.max(axis=(1, 2), keepdims=True)
     full = np.where(seed != 0, (probabilities - low) / (high - low + 1e-5), probabilities)
     found = amn_activations(network, image, labels, 2, seed, SCALES, CPU)
-    enlarged = stored_and_read(tmp_path, found, labels)
+    enlarged = stored_and_read(tmp_path, found.full, labels)
     for threshold in (0.15, 0.25, 0.45, 0.6, 0.8):
         same = local_labels(full, threshold) == local_labels(enlarged, threshold)
         assert same.mean() >= 0.995, threshold
@@ -229,9 +226,9 @@ def test_stored_maps_of_an_untrained_amn_give_the_labels_of_the_full_ones(networ
     seed = np.kron(random.choice([0, 0, 2, 255], (19, 17)), np.ones((7, 10))).astype(np.uint8)
     with torch.no_grad():
         full = reference_amn(network, image, seed, seed.shape).numpy()
-    found = as_stored(amn_activations(network, image, LABELS, CLASSES, seed, SCALES, CPU).full)
+    found = amn_activations(network, image, LABELS, CLASSES, seed, SCALES, CPU).full.as_stored()
     for threshold in (0.05, 0.15, 0.25, 0.45, 0.6):
-        same = local_labels(full, threshold) == local_labels(found, threshold)
+        same = local_labels(full, threshold) == local_labels(found.activation(), threshold)
         assert same.mean() >= 0.995, threshold
 
 
@@ -261,11 +258,12 @@ def test_mixed_normalisation_by_hand():
 
 def test_a_flat_or_empty_map_stays_finite():
     zero = torch.zeros(2, 3, 3)
-    assert normalise_by_maximum(zero).equal(zero)
+    assert not normalise_by_maximum(zero.numpy()).any()
     assert mixed_normalisation(zero, torch.ones(3, 3)).equal(zero)
-    assert normalise_by_maximum(zero[:0]).shape == (0, 3, 3)
     assert mixed_normalisation(zero[:0], torch.ones(3, 3)).shape == (0, 3, 3)
 
 
 def test_an_image_without_labels_has_maps_without_channels():
-    assert add_resized([torch.zeros(1, 0, 3, 4)], 10, 13).shape == (0, 10, 13)
+    maps = MultiScaleMaps((np.zeros((0, 3, 4), np.float32),), 45, 58).as_stored()
+    assert maps.activation().shape == (0, 45, 58)
+    assert maps.strided().shape == (0, 12, 15)

@@ -40,17 +40,20 @@ def test_both_readings_by_hand() -> None:
 def test_pixels_keep_their_side_of_the_regions_border(tmp_path, strided: bool) -> None:
     full = stretched()
     small = np.random.default_rng(1).random(activation_shape(Record)) if strided else None
-    with ActivationWriter(tmp_path / "x", [Record], strided=strided, full=True) as writer:
+    with ActivationWriter(
+        tmp_path / "x", [Record], strided=strided, full=StretchedProbabilities
+    ) as writer:
         writer.write(Record.id, small, full)
     with ActivationReader(tmp_path / "x") as reader:
         assert reader.ids == (Record.id,)
         found = reader.read_full(Record.id, Record.height, Record.width)
         np.testing.assert_allclose(found, full.activation(), atol=5e-4)
         if small is not None:
-            assert np.array_equal(reader.read(Record.id), small.astype(np.float16))
+            found = reader.read_strided(Record.id, Record.height, Record.width)
+            assert np.array_equal(found, small.astype(np.float16))
         else:
             with pytest.raises(InputError, match="no activation of image 'ü'"):
-                reader.read(Record.id)
+                reader.read_strided(Record.id, Record.height, Record.width)
         with pytest.raises(InputError, match="is not one of 41×28 pixels"):
             reader.read_full(Record.id, 28, 41)
 
@@ -59,7 +62,7 @@ def test_a_narrow_range_is_told_apart() -> None:
     """Probabilities of an untrained network differ in their third digit, and are stretched over 0…1."""
     full = stretched(-3.03, -2.94)
     assert np.ptp(full.probabilities) < 0.005
-    restored = StretchedProbabilities.restored(full.stored(), Record.height, Record.width)
+    restored = full.as_stored()
     np.testing.assert_allclose(restored.activation(), full.activation(), atol=5e-4)
 
 
@@ -67,16 +70,16 @@ def test_certain_flat_and_absent_probabilities() -> None:
     certain = np.zeros((2, 5, 9), np.float32)
     certain[0, :, 4:] = 1
     full = StretchedProbabilities(certain, np.zeros((5, 9), bool), *np.ones((2, 2), np.float32))
-    found = StretchedProbabilities.restored(full.stored(), 5, 9).activation()
+    found = full.as_stored().activation()
     assert np.isfinite(found).all() and found[1].max() < 1e-6
     assert found[0, :, 6:].min() > 0.99 and found[0, :, :2].max() < 0.01
     nothing = StretchedProbabilities(certain[:0], full.inside, np.zeros(0), np.zeros(0))
-    assert StretchedProbabilities.restored(nothing.stored(), 5, 9).activation().shape == (0, 5, 9)
+    assert nothing.as_stored().activation().shape == (0, 5, 9)
 
 
 def test_a_damaged_region_is_named(tmp_path) -> None:
     path = tmp_path / "x"
-    with ActivationWriter(path, [Record], strided=False, full=True) as writer:
+    with ActivationWriter(path, [Record], strided=False, full=StretchedProbabilities) as writer:
         writer.write(Record.id, full=stretched())
     content = path.read_bytes()
     path.write_bytes(content[:-8] + bytes(8))
@@ -90,7 +93,9 @@ def test_a_damaged_region_is_named(tmp_path) -> None:
 def test_a_shard_takes_two_bytes_a_cell_and_little_more(tmp_path) -> None:
     full = stretched()
     full = StretchedProbabilities(full.probabilities, full.inside & False, full.low, full.gain)
-    with ActivationWriter(tmp_path / "x", [Record], strided=False, full=True) as writer:
+    with ActivationWriter(
+        tmp_path / "x", [Record], strided=False, full=StretchedProbabilities
+    ) as writer:
         writer.write(Record.id, full=full)
     cells = int(np.prod(activation_shape(Record)))
     assert (tmp_path / "x").stat().st_size < 2 * cells + 1000

@@ -8,16 +8,11 @@ from workflow_scripts.benchmarks.networks import BACKBONE, both_layouts, random_
 from workflow_scripts.benchmarks.scenes import scenes
 from workflow_scripts.models.cam import CamNetwork
 from workflow_scripts.models.cam_activations import cam_activations
-from workflow_scripts.models.inference import (
-    CELL,
-    add_resized,
-    maps_at_scales,
-    normalise_by_maximum,
-)
+from workflow_scripts.models.inference import add_resized, maps_at_scales
 from workflow_scripts.refinement.thresholding import local_labels
 from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.settings.cam import InferCamSettings
-from workflow_scripts.storage.activations import as_stored
+from workflow_scripts.storage.multi_scale import CELL, normalise_by_maximum
 from workflow_scripts.training.precision import autocast, choose_dtype
 
 CLASSES = 20
@@ -46,13 +41,14 @@ def measure(
             lambda batch: plain.activations(batch.contiguous()),
             CPU,
         )
-        total = add_resized(maps, height, width, multiple=CELL)
-        return normalise_by_maximum(total[torch.tensor(scene.labels) - 1]).numpy()
+        size = tuple(-(-side // CELL) * CELL for side in (height, width))
+        total = add_resized(maps, *size)[torch.tensor(scene.labels) - 1, :height, :width]
+        return normalise_by_maximum(total.numpy())
 
     def workflow() -> np.ndarray:
         with autocast(dtype, CPU):
-            activations = cam_activations(ours, scene.image, scene.labels, scales, CPU)
-        return as_stored(activations.full)
+            maps = cam_activations(ours, scene.image, scene.labels, scales, CPU)
+        return maps.as_stored().activation()
 
     timed_pair(reference, workflow)
     pairs, equal = [], []

@@ -1,7 +1,6 @@
 """Which part of a dataset one job works on, and how it names its files."""
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 
@@ -28,8 +27,3 @@ class InferenceFiles(ShardFiles):
 
     output: Path = Field(description="shard of activations to write (safetensors)")
     device: str = Field("auto", description="auto, cpu or cuda")
-    maps: Literal["full", "both"] = Field(
-        "both",
-        description="what to store of an image: the map that thresholds cut, or the one that boundaries "
-        "spread as well, in twice the space",
-    )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor
 from workflow_scripts.models.amn import AmnNetwork
 from workflow_scripts.models.backbones import build_backbone
 from workflow_scripts.models.inference import (
-    Activations,
     add_resized,
     maps_at_scales,
     mixed_normalisation,
@@ -23,6 +22,18 @@ from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.storage.enlargement import strided_size
 from workflow_scripts.storage.networks import load_network
 from workflow_scripts.storage.stretched import StretchedProbabilities
+
+
+class Activations(NamedTuple):
+    """The two maps that the published method makes of an image.
+
+    Attributes:
+        strided: float32 [k, ceil(H/4), ceil(W/4)] in 0…1, which boundaries spread.
+        full: Of [k, H, W], which thresholds cut into labels.
+    """
+
+    strided: np.ndarray
+    full: StretchedProbabilities
 
 
 def load_amn(

@@ -10,16 +10,10 @@ from torch import Tensor
 
 from workflow_scripts.models.backbones import build_backbone
 from workflow_scripts.models.cam import CamNetwork
-from workflow_scripts.models.inference import (
-    CELL,
-    Activations,
-    add_resized,
-    maps_at_scales,
-    normalise_by_maximum,
-)
+from workflow_scripts.models.inference import maps_at_scales
 from workflow_scripts.models.trained import describe_trained, described, ready_for_inference
 from workflow_scripts.settings.backbone import BackboneSettings
-from workflow_scripts.storage.enlargement import strided_size
+from workflow_scripts.storage.multi_scale import MultiScaleMaps
 from workflow_scripts.storage.networks import load_network
 
 
@@ -45,11 +39,8 @@ def cam_activations(
     labels: Sequence[int],
     scales: Sequence[float],
     device: torch.device,
-) -> Activations:
-    """Class activation maps of one image.
-
-    Several scales, each with its mirror image, are added; each class is divided by its maximum. The map
-    of full size is cropped from one whose sides are multiples of 16, the one of stride 4 is not.
+) -> MultiScaleMaps:
+    """Class activation maps of one image, those of mirror images added.
 
     Args:
         network: The classifier in evaluation mode.
@@ -68,6 +59,4 @@ def cam_activations(
 
     maps = maps_at_scales(image, scales, network.backbone, present_maps, device)
     height, width = image.shape[:2]
-    strided = normalise_by_maximum(add_resized(maps, *strided_size(height, width)))
-    full = normalise_by_maximum(add_resized(maps, height, width, multiple=CELL))
-    return Activations(strided.cpu().numpy(), full.cpu().numpy())
+    return MultiScaleMaps(tuple(one[0].cpu().numpy() for one in maps), height, width)

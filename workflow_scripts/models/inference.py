@@ -1,7 +1,6 @@
 """Multi-scale inference with mirror images."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,22 +9,6 @@ from torch import Tensor
 
 from workflow_scripts.datasets.transforms import normalise, rescale
 from workflow_scripts.models.backbones import Backbone
-from workflow_scripts.storage.activations import FullMap
-
-# Stride of the feature map.
-CELL = 16
-
-
-class Activations(NamedTuple):
-    """The two maps that the published methods make of an image.
-
-    Attributes:
-        strided: float32 [k, ceil(H/4), ceil(W/4)] in 0…1, which boundaries spread.
-        full: Of [k, H, W], which thresholds cut into labels.
-    """
-
-    strided: np.ndarray
-    full: FullMap
 
 
 @torch.inference_mode()
@@ -60,31 +43,21 @@ def maps_at_scales(
 
 
 @torch.inference_mode()
-def add_resized(maps: Sequence[Tensor], height: int, width: int, multiple: int = 1) -> Tensor:
+def add_resized(maps: Sequence[Tensor], height: int, width: int) -> Tensor:
     """Maps of several scales, resized bilinearly and added up.
 
     Args:
         maps: float32 [1, K, h', w'] of each scale.
         height: Rows of the result.
         width: Its columns.
-        multiple: Maps are resized to a size rounded up to a multiple of this, then cropped: so cells of
-            the feature map keep their place where the image's size is no multiple of the stride.
 
     Returns:
         float32 [K, height, width].
     """
-    if not maps[0].shape[1]:
-        # torch cannot resize what has no channels: an image without labels.
-        return maps[0].new_zeros(0, height, width)
-    rounded = tuple(-(-side // multiple) * multiple for side in (height, width))
-    resized = (F.interpolate(m, size=rounded, mode="bilinear", align_corners=False) for m in maps)
+    size = (height, width)
+    resized = (F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in maps)
     first, *others = resized
-    return sum(others, first)[0, :, :height, :width]
-
-
-def normalise_by_maximum(activations: Tensor) -> Tensor:
-    """Each channel divided by its maximum (+1e-5): [K, h, w] → [K, h, w] in 0…1."""
-    return activations / (activations.amax(dim=(1, 2), keepdim=True) + 1e-5)
+    return sum(others, first)[0]
 
 
 def mixed_normalisation(probabilities: Tensor, seed: Tensor) -> Tensor:

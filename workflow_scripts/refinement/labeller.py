@@ -12,10 +12,9 @@ import yaml
 from workflow_scripts.datasets.index import read_classes
 from workflow_scripts.errors import InputError
 from workflow_scripts.models.amn import AmnNetwork
-from workflow_scripts.models.amn_activations import amn_activations, load_amn
+from workflow_scripts.models.amn_activations import Activations, amn_activations, load_amn
 from workflow_scripts.models.cam import CamNetwork
 from workflow_scripts.models.cam_activations import cam_activations, load_cam
-from workflow_scripts.models.inference import Activations
 from workflow_scripts.refinement.boundary_walk import BoundaryWalk
 from workflow_scripts.refinement.thresholding import (
     confident_seed,
@@ -29,7 +28,8 @@ from workflow_scripts.settings.boundary import PropagateSettings
 from workflow_scripts.settings.cam import InferCamSettings
 from workflow_scripts.settings.pseudo_masks import PseudoMaskSettings
 from workflow_scripts.settings.seeds import SeedSettings
-from workflow_scripts.storage.activations import as_stored, enlarged
+from workflow_scripts.storage.activations import enlarged
+from workflow_scripts.storage.multi_scale import MultiScaleMaps
 from workflow_scripts.storage.thresholds import read_thresholds, seed_thresholds
 from workflow_scripts.training.precision import autocast, inference_dtype
 
@@ -147,26 +147,32 @@ class Labeller:
             image: uint8 [H, W, 3].
             labels: Its class numbers, from 1.
         """
-        maps = self._class_activation_maps(image, labels)
-        if self.amn is not None:
-            maps = self._amn_activations(self.amn, image, labels, maps)
+        of_cam = self._class_activation_maps(image, labels)
+        if self.amn is None:
+            if self.walk is None:
+                return of_cam.activation()
+            return self._walked(self.walk, image, of_cam.strided())
+        of_amn = self._amn_activations(self.amn, image, labels, of_cam.activation())
         if self.walk is None:
-            return as_stored(maps.full)
-        [propagated] = self.walk.propagated([image], [_half_precision(maps.strided)])
+            return of_amn.full.as_stored().activation()
+        return self._walked(self.walk, image, _half_precision(of_amn.strided))
+
+    def _walked(self, walk: BoundaryWalk, image: np.ndarray, strided: np.ndarray) -> np.ndarray:
+        [propagated] = walk.propagated([image], [strided])
         return enlarged(_half_precision(propagated), *image.shape[:2])
 
-    def _class_activation_maps(self, image: np.ndarray, labels: Sequence[int]) -> Activations:
+    def _class_activation_maps(self, image: np.ndarray, labels: Sequence[int]) -> MultiScaleMaps:
         scales = self.settings.infer_cam.scales
         with autocast(self.cam_dtype, self.device):
-            return cam_activations(self.cam, image, labels, scales, self.device)
+            return cam_activations(self.cam, image, labels, scales, self.device).as_stored()
 
     def _amn_activations(
-        self, amn: AmnNetwork, image: np.ndarray, labels: Sequence[int], of_cam: Activations
+        self, amn: AmnNetwork, image: np.ndarray, labels: Sequence[int], of_cam: np.ndarray
     ) -> Activations:
         settings = self.settings
         foreground, background = refined_labels(
             image,
-            as_stored(of_cam.full),
+            of_cam,
             settings.seed_thresholds,
             settings.seed_settings.gt_prob,
             settings.seed_settings.crf,

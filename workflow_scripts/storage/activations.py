@@ -1,38 +1,39 @@
-"""Shards of class activations: two bytes a value, a quarter of the image's size, one file a shard.
+"""Shards of class activations: two bytes a value, a quarter of the image's size or less, one file a shard.
 
-A shard is a safetensors file. The published methods make two maps of an image, each with k channels, one
-for each of the image's labels in the index's order, and values in 0…1: one at stride 4, where boundaries
-spread it, and one of full size, which thresholds cut into labels. The second is no enlargement of the
-first: it is aligned and normalised in another way. Tensors of an image:
+The published methods make two maps of an image, each with k channels, one for each of the image's labels
+in the index's order, and values in 0…1: one at stride 4, where boundaries spread it, and one of full
+size, which thresholds cut into labels. The second is no enlargement of the first: it is aligned and
+normalised in another way. A shard is a safetensors file; tensors of an image are, as its method needs:
 
-- `{id}`, float16 [k, ceil(H/4), ceil(W/4)]: the map of stride 4; without the next ones, the map of full
-  size is its enlargement;
-- `{id}//full`, float16 of the same shape: the map whose enlargement comes closest to that of full size;
-- `{id}//log_odds`, `{id}//scales`, `{id}//inside`: in its place, AMN's map of full size (see
-  `storage/stretched.py`).
+- `{id}`, float16 [k, ceil(H/4), ceil(W/4)]: the map of stride 4; where there is nothing else, the map of
+  full size is its enlargement (propagated and imported activations);
+- `{id}//cells`, `{id}//sizes`, `{id}//peaks`: what both maps of CAM are made of (`storage/multi_scale.py`);
+- `{id}//log_odds`, `{id}//scales`, `{id}//inside`: AMN's map of full size (`storage/stretched.py`).
 
 Images are written and read one by one: neither holds more than one in memory.
 """
 
 import json
 import struct
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple, Protocol, Self
+from typing import Any, BinaryIO, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.atomic import atomic_path
-from workflow_scripts.storage.enlargement import STRIDE, enlarge, reduce, strided_size
+from workflow_scripts.storage.enlargement import STRIDE, enlarge, strided_size
+from workflow_scripts.storage.full_map import FullMap
+from workflow_scripts.storage.multi_scale import MultiScaleMaps
 from workflow_scripts.storage.positioned import PositionedFile
-from workflow_scripts.storage.stretched import StoredStretch, StretchedProbabilities
+from workflow_scripts.storage.stretched import StretchedProbabilities
 
-FullMap = np.ndarray | StretchedProbabilities
-"""A map of full size before it is stored: float32 [k, H, W] in 0…1, or AMN's."""
+Full = TypeVar("Full", bound=FullMap)
 
+_KINDS: tuple[type[FullMap], ...] = (MultiScaleMaps, StretchedProbabilities)
 _RESERVED_KEY = "__metadata__"
 _TYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
@@ -43,8 +44,7 @@ _TYPES: dict[str, np.dtype[Any]] = {
 _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 # No path holds two slashes in a row, so no image has such a name.
 _MARK = "//"
-_STRIDED, _FULL = "", f"{_MARK}full"
-_STRETCHED = tuple(_MARK + name for name in StoredStretch._fields)
+_STRIDED = ""
 # More than any shard holds: the room for its header is reckoned with it.
 _HUGE = 10**15
 
@@ -92,10 +92,10 @@ class _Tensor(NamedTuple):
 class ActivationWriter:
     """Context manager that appends the activations of `records`, in their order, to one shard.
 
-    With `strided`, each image has a map of stride 4, with `full` one of full size. With `peaks`, values may
-    exceed 1, as those of a map do whose *enlargement* is normalised: reading cuts what is left of that.
-    The file appears under its name once the last image is written and the block left without an error.
-    Wrong order, shape or values, and missing images or maps, raise ValueError.
+    With `strided`, each image has a map of stride 4, with `full` what a map of full size is made of. With
+    `peaks`, values may exceed 1, as those of a map do whose *enlargement* is normalised: reading cuts
+    what is left of that. The file appears under its name once the last image is written and the block
+    left without an error. Wrong order, shape or values, and missing images or maps, raise ValueError.
     """
 
     def __init__(
@@ -103,18 +103,18 @@ class ActivationWriter:
         path: Path | str,
         records: Iterable[LabelledImage],
         strided: bool = True,
-        full: bool = False,
+        full: type[FullMap] | None = None,
         peaks: bool = False,
     ) -> None:
         self._path = Path(path)
         self._kinds = strided, full
-        kinds = (_STRIDED,) * strided + (_FULL, *_STRETCHED) * full
         self._highest = float(np.finfo(np.float16).max) if peaks else 1.0
         self._records = list(records)
         self._written = 0
         self._tensors: dict[str, _Tensor] = {}
         self._end = 0
-        self._room = _room_for_header([record.id for record in self._records], kinds)
+        suffixes = ([_STRIDED] if strided else []) + _suffixes(full)
+        self._room = _room_for_header([record.id for record in self._records], suffixes)
         self._stack = ExitStack()
         self._file: BinaryIO
 
@@ -140,18 +140,18 @@ class ActivationWriter:
         record = self._records[self._written]
         if image_id != record.id:
             raise ValueError(f"{self._path}: got image {image_id!r}, expected {record.id!r}")
-        if (strided is not None, full is not None) != self._kinds:
+        if (strided is not None, None if full is None else type(full)) != self._kinds:
             raise ValueError(f"image {image_id!r}: a map is missing or one too many")
-        maps = {} if strided is None else {_STRIDED: self._half(image_id, strided)}
-        if isinstance(full, StretchedProbabilities):
-            maps |= dict(zip(_STRETCHED, full.stored(), strict=True))
-        elif full is not None:
-            maps[_FULL if maps else _STRIDED] = self._half(image_id, _closest(full))
-        shape = activation_shape(record)
-        for suffix, tensor in maps.items():
-            if tensor.ndim == len(shape) and tensor.shape != shape:
-                raise ValueError(f"image {image_id!r}: shape {tensor.shape}, expected {shape}")
-            self._append(image_id + suffix, tensor)
+        if strided is not None:
+            expected = activation_shape(record)
+            if strided.shape != expected:
+                raise ValueError(f"image {image_id!r}: shape {strided.shape}, expected {expected}")
+            self._append(image_id, self._half(image_id, strided))
+        if full is not None:
+            for suffix, tensor in zip(_suffixes(type(full)), full.stored(), strict=True):
+                if not np.isfinite(tensor).all():
+                    raise ValueError(f"image {image_id!r}: activations must be finite numbers")
+                self._append(image_id + suffix, tensor)
         self._written += 1
 
     def _half(self, image_id: str, activation: np.ndarray) -> np.ndarray:
@@ -183,8 +183,9 @@ class ActivationWriter:
         self._stack.__exit__(kind, error, trace)
 
 
-def _closest(full: np.ndarray) -> np.ndarray:
-    return np.clip(reduce(full), 0, 1)
+def _suffixes(kind: type[FullMap] | None) -> list[str]:
+    """How the tensors' names end that a map of full size is stored in."""
+    return [] if kind is None else [_MARK + name for name in kind.names]
 
 
 def _header(tensors: dict[str, _Tensor]) -> bytes:
@@ -193,16 +194,16 @@ def _header(tensors: dict[str, _Tensor]) -> bytes:
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _room_for_header(ids: Sequence[str], kinds: Sequence[str]) -> int:
-    """Bytes that suffice for the header of a shard, a multiple of 8; `kinds` are suffixes of tensors.
+def _room_for_header(ids: Sequence[str], suffixes: Sequence[str]) -> int:
+    """Bytes that suffice for the header of a shard, a multiple of 8.
 
     How long the regions of AMN's maps become is not known before they are written, nor where they end.
     """
     largest = {}
     for image_id in ids:
-        if image_id == _RESERVED_KEY or image_id + kinds[0] in largest:
+        if image_id == _RESERVED_KEY or image_id + suffixes[0] in largest:
             raise ValueError(f"image id {image_id!r} occurs twice or is reserved")
-        for suffix in kinds:
+        for suffix in suffixes:
             largest[image_id + suffix] = _Tensor("F16", (_HUGE, 65535, 65535), _HUGE, _HUGE)
     return -(-len(_header(largest)) // 8) * 8
 
@@ -229,30 +230,48 @@ class ActivationReader(PositionedFile):
         """Ids of the images, in the order in which they were written."""
         return tuple(dict.fromkeys(name.partition(_MARK)[0] for name in self._tensors))
 
-    def read(self, image_id: str) -> np.ndarray:
-        """Return the activation of an image at stride 4, float32[k, ceil(H/4), ceil(W/4)].
+    def read_strided(self, image_id: str, height: int, width: int) -> np.ndarray:
+        """Return the activation at stride 4 of an image of `height` × `width` pixels.
 
-        Raises InputError when the shard has no such image, or its map of full size alone.
+        It is float32[k, ceil(H/4), ceil(W/4)]. Raises InputError when the shard has no such image, one of
+        another size, or its map of full size alone.
         """
-        return self._read(image_id, image_id).astype(np.float32)
+        with self._fitting(image_id, height, width):
+            if self._has(image_id, MultiScaleMaps):
+                return self._restored(MultiScaleMaps, image_id, height, width).strided()
+            strided = self._read(image_id, image_id).astype(np.float32)
+            if strided.shape[1:] != strided_size(height, width):
+                raise ValueError(f"its shape is {strided.shape}")
+            return strided
 
     def read_full(self, image_id: str, height: int, width: int) -> np.ndarray:
         """Return the activation of an image of `height` × `width` pixels, float32[k, H, W] in 0…1.
 
         Raises InputError when the shard has no such image, or one of another size.
         """
+        with self._fitting(image_id, height, width):
+            for kind in _KINDS:
+                if self._has(image_id, kind):
+                    return self._restored(kind, image_id, height, width).activation()
+            return enlarged(self._read(image_id, image_id), height, width)
+
+    @contextmanager
+    def _fitting(self, image_id: str, height: int, width: int) -> Iterator[None]:
         try:
-            if image_id + _STRETCHED[0] in self._tensors:
-                stored = StoredStretch(*(self._read(image_id + s, image_id) for s in _STRETCHED))
-                return StretchedProbabilities.restored(stored, height, width).activation()
-            name = image_id + _FULL if image_id + _FULL in self._tensors else image_id
-            return enlarged(self._read(name, image_id), height, width)
+            yield
         except ValueError as error:
             raise InputError(
                 f"{self.path}: the activation of image {image_id!r} is not one of {width}×{height}"
                 f" pixels ({error}). The index has changed, or the file is damaged: delete it, so"
                 " that the stage that writes it runs again."
             ) from error
+
+    def _has(self, image_id: str, kind: type[FullMap]) -> bool:
+        return image_id + _suffixes(kind)[0] in self._tensors
+
+    def _restored(self, kind: type[Full], image_id: str, height: int, width: int) -> Full:
+        parts = [self._read(image_id + suffix, image_id) for suffix in _suffixes(kind)]
+        return kind.restored(parts, height, width)
 
     def _read(self, name: str, image_id: str) -> np.ndarray:
         try:
@@ -290,10 +309,3 @@ def enlarged(activation: np.ndarray, height: int, width: int) -> np.ndarray:
     """The activation of full size that one of stride 4 stands for: its enlargement, cut at 1."""
     large = enlarge(activation, height, width)
     return np.minimum(large, np.float32(1), out=large)
-
-
-def as_stored(full: FullMap) -> np.ndarray:
-    """Return the activation that comes back from a shard, so that the same pixels cross a threshold."""
-    if isinstance(full, StretchedProbabilities):
-        return StretchedProbabilities.restored(full.stored(), *full.inside.shape).activation()
-    return enlarged(_closest(full).astype(np.float16), *full.shape[1:])

@@ -8,6 +8,8 @@ from workflow_scripts.storage.compiled import compiled
 
 STRIDE = 4
 
+Weights = tuple[np.ndarray, np.ndarray, np.ndarray]
+
 
 def strided_size(height: int, width: int) -> tuple[int, int]:
     """Return rows and columns of an image's map at stride 4."""
@@ -20,9 +22,22 @@ def enlarge(small: np.ndarray, height: int, width: int) -> np.ndarray:
     Sample positions are those of `align_corners=False`: output pixel x lies at (x + 0.5) / 4 - 0.5
     of the input, clamped at the border. Rows are interpolated before columns, in float32.
     """
-    y_low, y_high, y_second = enlarging_weights(small.shape[1], height)
-    x_low, x_high, x_second = enlarging_weights(small.shape[2], width)
-    large = np.empty((len(small), height, width), np.float32)
+    rows, columns = small.shape[1:]
+    return _resampled(small, enlarging_weights(rows, height), enlarging_weights(columns, width))
+
+
+def resize(small: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize float32[k, h, w] bilinearly to float32[k, height, width], as `enlarge` does to any size."""
+    rows, columns = small.shape[1:]
+    return _resampled(
+        small, _weights(rows, height, rows / height), _weights(columns, width, columns / width)
+    )
+
+
+def _resampled(small: np.ndarray, vertical: Weights, horizontal: Weights) -> np.ndarray:
+    y_low, y_high, y_second = vertical
+    x_low, x_high, x_second = horizontal
+    large = np.empty((len(small), len(y_low), len(x_low)), np.float32)
     _interpolate(
         np.ascontiguousarray(small, np.float32),
         (y_low, y_high, 1 - y_second, y_second),
@@ -75,7 +90,7 @@ def _least_squares(length: int) -> np.ndarray:
     return np.linalg.pinv(enlarging).astype(np.float32)
 
 
-def enlarging_weights(size: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def enlarging_weights(size: int, length: int) -> Weights:
     """Return for each of `length` output positions its two inputs and the second one's weight.
 
     Indices are int64[length] into an axis of `size`, weights float32[length] (multiples of 1/8).
@@ -83,7 +98,12 @@ def enlarging_weights(size: int, length: int) -> tuple[np.ndarray, np.ndarray, n
     """
     if not STRIDE * (size - 1) < length <= STRIDE * size:
         raise ValueError(f"an axis of {size} cannot be enlarged to {length}")
-    position = np.maximum((np.arange(length) + 0.5) / STRIDE - 0.5, 0.0)
-    low = position.astype(np.int64)
+    return _weights(size, length, 1 / STRIDE)
+
+
+def _weights(size: int, length: int, step: float) -> Weights:
+    """The same where outputs lie `step` inputs apart."""
+    position = np.maximum((np.arange(length) + 0.5) * step - 0.5, 0.0)
+    low = np.minimum(position.astype(np.int64), size - 1)
     high = np.minimum(low + 1, size - 1)
     return low, high, (position - low).astype(np.float32)

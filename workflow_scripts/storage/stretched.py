@@ -7,12 +7,14 @@ stored at stride 4, and beside them the region of the seed, pixel by pixel.
 """
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import numpy as np
 
 from workflow_scripts.storage.enlargement import enlarge, reduce
+from workflow_scripts.storage.full_map import FullMap
 
 _STEPS = float(np.iinfo(np.uint16).max)
 # Log-odds of a probability that float32 still tells from 0 and 1.
@@ -34,7 +36,7 @@ class StoredStretch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class StretchedProbabilities:
+class StretchedProbabilities(FullMap):
     """A map p of an image, read as (p - low) * gain in a region and as p outside.
 
     Attributes:
@@ -44,18 +46,30 @@ class StretchedProbabilities:
         gain: float32 [k], ≥ 0.
     """
 
+    names = StoredStretch._fields
+
     probabilities: np.ndarray
     inside: np.ndarray
     low: np.ndarray
     gain: np.ndarray
 
+    @property
+    def height(self) -> int:  # type: ignore[override]
+        """Rows of the image."""
+        return self.inside.shape[0]
+
+    @property
+    def width(self) -> int:  # type: ignore[override]
+        """Columns of the image."""
+        return self.inside.shape[1]
+
     def activation(self) -> np.ndarray:
-        """The values that thresholds cut, float32 [k, H, W] in 0…1."""
+        """See `FullMap`."""
         stretched = (self.probabilities - self.low[:, None, None]) * self.gain[:, None, None]
         return np.clip(np.where(self.inside, stretched, self.probabilities), 0, 1)
 
     def stored(self) -> StoredStretch:
-        """Reduce to what a shard holds."""
+        """See `FullMap`."""
         with np.errstate(divide="ignore"):
             odds = np.log(self.probabilities) - np.log1p(-self.probabilities)
         small = reduce(np.clip(odds, -_MOST, _MOST))
@@ -70,11 +84,9 @@ class StretchedProbabilities:
         )
 
     @classmethod
-    def restored(cls, stored: StoredStretch, height: int, width: int) -> Self:
-        """Enlarge what a shard holds to the image's size.
-
-        Raises ValueError when sizes do not fit or the region is damaged.
-        """
+    def restored(cls, parts: Sequence[np.ndarray], height: int, width: int) -> Self:
+        """See `FullMap`; `parts` are those of `StoredStretch`."""
+        stored = StoredStretch(*parts)
         lowest, highest, low, gain = stored.scales.T
         step = (highest - lowest) / np.float32(_STEPS)
         odds = stored.log_odds * step[:, None, None] + lowest[:, None, None]
