@@ -11,7 +11,7 @@ rule train_amn:
     benchmark:
         plan.benchmark("train_amn", "{trial}", "{method}")
     wildcard_constraints:
-        method=plan.amn_methods,
+        method=plan.trained_amn,
     # What others wait for goes first: AMN waits for all of this, segmentation for AMN.
     priority: 2
     conda:

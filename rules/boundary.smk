@@ -10,6 +10,8 @@ rule train_boundary:
         plan.log("train_boundary", "{trial}", "{method}"),
     benchmark:
         plan.benchmark("train_boundary", "{trial}", "{method}")
+    wildcard_constraints:
+        method=plan.trained_boundaries,
     conda:
         "../envs/environment.yaml"
     threads: plan.threads.boundary

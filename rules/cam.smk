@@ -9,6 +9,8 @@ rule train_cam:
         plan.log("train_cam", "{trial}"),
     benchmark:
         plan.benchmark("train_cam", "{trial}")
+    wildcard_constraints:
+        trial=plan.trained_cam,
     # What others wait for goes first: AMN waits for all of this, segmentation for AMN.
     priority: 2
     conda:

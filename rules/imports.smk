@@ -62,3 +62,37 @@ rule import_seeds:
         "--output {output.activations:q} --seeds {output.seeds:q} "
         "--composition {output.composition:q} {params.shard} "
         "--threads {threads} --log {log:q}"
+
+
+# In the place of train_cam, train_amn or train_boundary, which leave these networks to it.
+rule import_checkpoint:
+    input:
+        index=plan.index,
+        checkpoint=ancient(plan.checkpoint),
+    output:
+        plan.path("{trial}", "{network}", "model.safetensors"),
+    log:
+        plan.log("import_checkpoint", "{trial}", "{network}"),
+    benchmark:
+        plan.benchmark("import_checkpoint", "{trial}", "{network}")
+    wildcard_constraints:
+        network=plan.imported_networks,
+    # What others wait for goes first: AMN waits for all of this, segmentation for AMN.
+    priority: 2
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        settings=plan.checkpoint_flags,
+        # Its size and time decide: an older file counts as another one, too.
+        file=plan.weights_state(plan.checkpoint),
+        code=plan.code("import_checkpoint"),
+    message:
+        "{wildcards.network}: import the trained network, trial {wildcards.trial}"
+    shell:
+        "python -m workflow_scripts.import_checkpoint "
+        "{input.checkpoint:q} --index {input.index:q} --output {output:q} "
+        "{params.settings} --threads {threads} --log {log:q}"

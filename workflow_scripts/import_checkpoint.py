@@ -1,23 +1,25 @@
-"""Turn a published checkpoint (a PyTorch state dict of CAM, AMN or IRN on ResNet-50) into ours.
+"""Import a trained network: a published checkpoint (state dict of CAM, AMN or IRN on ResNet-50), or ours.
 
     python -m workflow_scripts.import_checkpoint --kind amn res50_amn.pth --output model.safetensors
 
-Put the result where the workflow expects the trained network, for instance
-results/{run}/{trial}/amn/model.safetensors. Nothing in the file is executed. Copies of one tensor, of
-which published checkpoints hold several, must agree; whatever is missing or left over is named.
+In a run, the key `checkpoints` of the configuration does this in the place of a training
+(docs/datasets.md); a network that was only put there would be trained over. Nothing in the file is
+executed. Copies of one tensor, of which published checkpoints hold several, must agree; whatever is
+missing or left over is named. Of a network that this workflow wrote, kind and classes are checked.
 """
 
-import argparse
 import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from workflow_scripts.console.stage import USER_ERROR
+from workflow_scripts.console.arguments import POSITIONAL
+from workflow_scripts.console.stage import NoSettings, StageFiles, run_stage
 from workflow_scripts.datasets.index import read_index
 from workflow_scripts.datasets.voc_annotations import CLASSES
 from workflow_scripts.errors import InputError
@@ -30,10 +32,12 @@ from workflow_scripts.models.weights import read_weights
 from workflow_scripts.settings.amn import TrainAmnSettings
 from workflow_scripts.settings.boundary import TrainBoundarySettings
 from workflow_scripts.settings.cam import TrainCamSettings
-from workflow_scripts.storage.networks import save_network
+from workflow_scripts.storage.network_copy import copy_network, is_network
+from workflow_scripts.storage.networks import read_description, save_network
 
 logger = logging.getLogger("workflow_scripts")
 
+OUR_KINDS = {"cam": "cam", "amn": "amn", "irn": "boundary"}
 CLASSIFIER = {"cam": "classifier.weight", "amn": "label_conditioning.weight"}
 
 
@@ -51,7 +55,7 @@ def class_count(kind: str, renamed: Mapping[str, Tensor], source: str) -> int:
     return int(head.shape[0] if kind == "cam" else head.shape[-1])
 
 
-def class_names(count: int, index: Path | None) -> list[str]:
+def class_names(count: int, index: Path | None, source: str) -> list[str]:
     """Names of a checkpoint's classes: the index's, else VOC's if there are 20, else their numbers.
 
     Raises:
@@ -61,15 +65,39 @@ def class_names(count: int, index: Path | None) -> list[str]:
         names = list(read_index(index).classes)
         if len(names) != count:
             raise InputError(
-                f"--index {index}: has {len(names)} classes, the checkpoint {count}; give the index of "
-                "the dataset that the network was trained on"
+                f"{source}: distinguishes {count} classes, {index} has {len(names)}; give a network that "
+                "was trained on the classes of this dataset"
             )
         return names
     if count == len(CLASSES):
         return list(CLASSES)
     if count:
         logger.warning("%d classes of unknown names: numbered; `--index` names them", count)
+    return _numbers(count)
+
+
+def _numbers(count: int) -> list[str]:
     return [str(number) for number in range(1, count + 1)]
+
+
+def same_classes(trained: Sequence[str], index: Path, source: str) -> list[str]:
+    """Names of the classes of one of our networks, which must be the index's in the same order.
+
+    Raises:
+        InputError: The index has other classes.
+    """
+    names = list(read_index(index).classes)
+    # Numbers are what `class_names` gives where nobody named the classes.
+    if list(trained) not in (names, _numbers(len(names))):
+        differing = next(
+            (f"{a} instead of {b}" for a, b in zip(trained, names, strict=False) if a != b),
+            f"{len(trained)} instead of {len(names)}",
+        )
+        raise InputError(
+            f"{source}: was trained on other classes than those of {index} ({differing}); give a network "
+            "that was trained on the classes of this dataset, in their order"
+        )
+    return names
 
 
 def our_network(kind: str, classes: Sequence[str]) -> tuple[nn.Module, dict[str, Any]]:
@@ -112,50 +140,78 @@ def convert(
     """
     check_kind(kind, tensors, source)
     renamed = rename(kind, tensors, source)
-    classes = class_names(class_count(kind, renamed, source), index)
+    classes = class_names(class_count(kind, renamed, source), index, source)
     network, description = our_network(kind, classes)
     fill(kind, network, renamed, source)
     return network, description
 
 
-def import_checkpoint(kind: str, file: Path, output: Path, index: Path | None = None) -> None:
-    """Convert one file (see `convert`) and write model.safetensors to `output`."""
+def import_ours(kind: str, file: Path, output: Path, index: Path | None) -> None:
+    """Copy a network that this workflow wrote, with a description that says where it is from.
+
+    Raises:
+        InputError: It is of another kind, or was trained on other classes than the index's.
+    """
+    description = read_description(file, OUR_KINDS[kind])
+    # Class boundaries are those of any classes.
+    if kind != "irn" and index is not None:
+        description["classes"] = same_classes(description.get("classes", ()), index, str(file))
+    copy_network(file, output, {"imported_from": str(file), **description})
+    logger.info("copied %s, a network of this workflow, to %s", file, output)
+
+
+def import_published(kind: str, file: Path, output: Path, index: Path | None) -> None:
+    """Convert a published checkpoint (see `convert`) and write model.safetensors to `output`."""
     network, description = convert(kind, read_weights(file), str(file), index)
-    save_network(output, network, {**description, "imported_from": file.name})
+    save_network(output, network, {**description, "imported_from": str(file)})
     logger.info(
         "wrote %s: %s, %d classes", output, PUBLISHED[kind].title, len(description["classes"])
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow_scripts.import_checkpoint",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+class Files(StageFiles):
+    """Inputs and outputs."""
+
+    kind: Literal["cam", "amn", "irn"] = Field(description="what the checkpoint holds")
+    file: Path = Field(
+        description="published state dict (.pth, .pt), or model.safetensors of a run",
+        json_schema_extra=POSITIONAL,
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="published state dict (.pth)")
-    parser.add_argument("--kind", required=True, choices=sorted(PUBLISHED), help="what FILE holds")
-    parser.add_argument(
-        "--output", type=Path, help="file to write (default: FILE with the suffix .safetensors)"
+    index: Path | None = Field(
+        None,
+        description="index.csv of the dataset that the network was trained on, which names its classes "
+        "(left out: those that the file says, else VOC's names for 20 classes, else numbers)",
     )
-    parser.add_argument(
-        "--index",
-        type=Path,
-        help="index.csv of the dataset that the network was trained on, which names its classes "
-        "(default: VOC's names for 20 classes, else numbers)",
+    output: Path | None = Field(
+        None, description="file to write (left out: FILE with the suffix .safetensors)"
     )
-    given = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
-    output = given.output or given.file.with_suffix(".safetensors")
+    key: str | None = Field(
+        None, description="key of the configuration that names the checkpoint, for messages"
+    )
+
+    @property
+    def owned(self) -> Path:
+        """The output."""
+        return self.output or self.file.with_suffix(".safetensors")
+
+
+def work(files: Files, settings: NoSettings) -> None:
+    """Write the network."""
+    place = f"{files.key}: " if files.key else ""
+    if files.owned.resolve() == files.file.resolve():
+        raise InputError(
+            f"{place}{files.owned}: would overwrite the checkpoint; give another --output"
+        )
+    import_file = import_ours if is_network(files.file) else import_published
     try:
-        if output == given.file:
-            raise InputError(f"{output}: would overwrite the checkpoint; give another --output")
-        import_checkpoint(given.kind, given.file, output, given.index)
+        import_file(files.kind, files.file, files.owned, files.index)
     except InputError as error:
-        print(error, file=sys.stderr)
-        return USER_ERROR
-    return 0
+        raise InputError(f"{place}{error}") from None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of the stage."""
+    return run_stage("import_checkpoint", __doc__, Files, NoSettings, work, argv)
 
 
 if __name__ == "__main__":

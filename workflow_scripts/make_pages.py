@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
 from pydantic import Field
 
 from workflow_scripts.console.stage import NoSettings, StageFiles, run_stage
@@ -17,6 +18,8 @@ from workflow_scripts.report.figure_table import summary_table
 from workflow_scripts.report.front_page import front_page
 from workflow_scripts.report.provenance_page import provenance_page
 from workflow_scripts.report.run_tables import evaluated_split, read_summary, read_table
+from workflow_scripts.settings.base import validate
+from workflow_scripts.settings.checkpoints import CheckpointSettings
 from workflow_scripts.storage.atomic import atomic_path
 
 
@@ -46,16 +49,18 @@ def work(files: Files, settings: NoSettings) -> None:
         raise InputError(f"{len(files.seeds)} seeds for {len(files.trials)} trials; give one each")
     try:
         configuration = files.configuration.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        given = (yaml.safe_load(configuration) or {}).get("checkpoints") or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{files.configuration}: not readable ({error})") from error
     seeds = dict(zip(files.trials, files.seeds, strict=True))
+    imported = validate(CheckpointSettings, given, str(files.configuration)).files
     code = Path(__file__).resolve().parent
     pages = {
         files.front_page: front_page(
             summary, read_table(files.differences), evaluated_split(summary), files.figures
         ),
         files.summary_table: summary_table(summary),
-        files.provenance: provenance_page(summary, configuration, seeds, code),
+        files.provenance: provenance_page(summary, configuration, seeds, imported, code),
     }
     for path, text in pages.items():
         with atomic_path(path) as temporary:

@@ -52,7 +52,8 @@ def stage_settings() -> dict[str, Settings]:
         workflow = validate(WorkflowSettings, values, name)
         for field in WorkflowSettings.model_fields:
             value = getattr(workflow, field)
-            if isinstance(value, Settings):
+            # Files take the place of stages: no stage has these as its settings.
+            if isinstance(value, Settings) and field != "checkpoints":
                 found[f"{name}-{field}"] = value
     found["seeds"] = workflow.refine_seeds.amn
     found["boundary"] = workflow.boundary.train

@@ -155,8 +155,23 @@ def test_pages_are_whole_and_load_nothing(run: FinishedRun, tmp_path: Path) -> N
     assert " ± " in texts["front_page.html"].text
     assert CLASSES[1] in texts["summary_table.html"].text
     provenance = texts["provenance.html"].text
+    assert "imported from" not in provenance
     assert "thresholds: [0.5, 0.3]" in provenance
     assert "seed of trial 1 4" in provenance
+
+
+def test_provenance_names_imported_networks(run: FinishedRun, tmp_path: Path) -> None:
+    path = run.path / "config.yaml"
+    kept = path.read_text()
+    given = "checkpoints: {cam: my cam.pth, amn: null, boundary: {amn: irn.pth}}"
+    path.write_text(f"{kept}\n{given}\n")
+    try:
+        text = Outline(pages(run, tmp_path)["provenance.html"]).text
+    finally:
+        path.write_text(kept)
+    assert "Network cam imported from my cam.pth" in text
+    assert "Network amn/boundary imported from irn.pth" in text
+    assert "Network amn imported" not in text
 
 
 def test_front_page_shows_each_plot_with_its_caption(run: FinishedRun, tmp_path: Path) -> None:

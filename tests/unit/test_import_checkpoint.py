@@ -1,140 +1,20 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-import torchvision
-from torch import nn
+from safetensors.torch import load_file
 
+from tests.published_networks import PUBLISHED, PublishedCam
 from tests.random_walk_oracle import dense_propagation
+from tests.tiny_models import CLASSES, save_run
 from workflow_scripts.datasets.index import write_index
 from workflow_scripts.errors import InputError
-from workflow_scripts.import_checkpoint import convert, import_checkpoint, main
+from workflow_scripts.import_checkpoint import convert, main
 from workflow_scripts.models.amn import AmnNetwork
 from workflow_scripts.models.backbones import build_backbone
 from workflow_scripts.models.boundary import infer_boundaries
 from workflow_scripts.refinement.random_walk import propagate
 from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.storage.networks import load_network, read_description
-
-
-def resnet() -> nn.Module:
-    """ResNet-50 with a last stage of stride 1, without a classifier; random statistics."""
-    torch.manual_seed(0)
-    network = torchvision.models.resnet50(weights=None)
-    network.layer4[0].conv2.stride = network.layer4[0].downsample[0].stride = (1, 1)
-    del network.fc
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.1, 0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.3, 0.6)
-    return network
-
-
-class Published(nn.Module):
-    """The modules of published checkpoints, with every tensor registered as often as there."""
-
-    def __init__(self, stages: list[list[str]]) -> None:
-        super().__init__()
-        self.resnet50 = resnet()
-        for number, names in enumerate(stages, start=1):
-            stage = nn.Sequential(*(getattr(self.resnet50, name) for name in names))
-            self.add_module(f"stage{number}", stage)
-        count = len(stages)
-        self.backbone = nn.ModuleList(getattr(self, f"stage{i + 1}") for i in range(count))
-
-    def features(self, x):
-        maps = []
-        for stage in self.backbone:
-            x = stage(x)
-            maps.append(x)
-        return maps
-
-
-STEM = ["conv1", "bn1", "relu", "maxpool"]
-FOUR = [[*STEM, "layer1"], ["layer2"], ["layer3"], ["layer4"]]
-FIVE = [STEM, ["layer1"], ["layer2"], ["layer3"], ["layer4"]]
-
-
-class PublishedCam(Published):
-    def __init__(self, classes: int = 20) -> None:
-        super().__init__(FOUR)
-        self.classifier = nn.Conv2d(2048, classes, 1, bias=False)
-        self.newly_added = nn.ModuleList([self.classifier])
-
-    def forward(self, image):
-        maps = F.relu(self.classifier(self.features(torch.cat([image, image.flip(-1)]))[-1]))
-        return maps[0] + maps[1].flip(-1)
-
-
-class PublishedAmn(Published):
-    def __init__(self, classes: int = 20) -> None:
-        super().__init__(FOUR)
-        self.label_enc = nn.Linear(classes, 2048)
-        aspp = nn.Module()
-        for i, d in enumerate([6, 12, 18, 24]):
-            aspp.add_module(f"c{i}", nn.Conv2d(2048, classes + 1, 3, padding=d, dilation=d))
-        self.classifier = nn.Sequential(nn.Dropout(0.1), aspp)
-        self.newly_added = nn.ModuleList([self.classifier, self.label_enc])
-
-    def forward(self, image, labels):
-        features = self.features(torch.cat([image, image.flip(-1)]))[-1]
-        features = features * self.label_enc(labels)[:, :, None, None]
-        logits = sum(branch(features) for branch in self.classifier[1].children())
-        return (logits[0] + logits[1].flip(-1)) / 2
-
-
-def up(scale: int) -> list[nn.Module]:
-    return (
-        [nn.Upsample(scale_factor=scale, mode="bilinear", align_corners=False)] if scale > 1 else []
-    )
-
-
-class PublishedIrn(Published):
-    def __init__(self) -> None:
-        super().__init__(FIVE)
-        inputs = [64, 256, 512, 1024, 2048]
-        for i, (channels, scale) in enumerate(zip(inputs, [1, 1, 2, 4, 4], strict=True), start=1):
-            layer = [nn.Conv2d(channels, 32, 1, bias=False), nn.GroupNorm(4, 32), *up(scale)]
-            self.add_module(f"fc_edge{i}", nn.Sequential(*layer, nn.ReLU()))
-        self.fc_edge6 = nn.Conv2d(160, 1, 1)
-        widths, groups = [64, 128, 256, 256, 256, 256], [8, 16, 16, 16, 16, 16]
-        for i, (channels, width, group, scale) in enumerate(
-            zip([*inputs, 768], widths, groups, [1, 1, 1, 2, 2, 2], strict=True), start=1
-        ):
-            layer = [nn.Conv2d(channels, width, 1, bias=False), nn.GroupNorm(group, width)]
-            self.add_module(f"fc_dp{i}", nn.Sequential(*layer, *up(scale), nn.ReLU()))
-        self.mean_shift = nn.Module()
-        self.mean_shift.register_buffer("running_mean", torch.tensor([0.7, -1.3]))
-        self.fc_dp7 = nn.Sequential(
-            nn.Conv2d(448, 256, 1, bias=False), nn.GroupNorm(16, 256), nn.ReLU(),
-            nn.Conv2d(256, 2, 1, bias=False), self.mean_shift,
-        )  # fmt: skip
-        self.edge_layers = nn.ModuleList(getattr(self, f"fc_edge{i}") for i in range(1, 7))
-        self.dp_layers = nn.ModuleList(getattr(self, f"fc_dp{i}") for i in range(1, 8))
-        self.register_buffer("path_indices0", torch.arange(4))
-        self.register_buffer("disp_target", torch.zeros(1, 2, 3, 1))
-        for layer in (*self.edge_layers, *self.dp_layers):
-            for name, parameter in layer.named_parameters():
-                nn.init.normal_(parameter, std=0.5 if name.startswith("1.") else 0.1)
-
-    def forward(self, image, side):
-        height, width = ((s - 1) // 4 + 1 for s in image.shape[-2:])
-        both = torch.cat([image, image.flip(-1)])
-        both = F.pad(both, [0, side - image.shape[3], 0, side - image.shape[2]])
-        maps = self.features(both)
-        edges = [layer(x) for layer, x in zip(list(self.edge_layers)[:5], maps, strict=True)]
-        edge = self.fc_edge6(torch.cat([e[..., : side // 4, : side // 4] for e in edges], 1))
-        edge = edge[..., :height, :width]
-        dp = [layer(x) for layer, x in zip(list(self.dp_layers)[:5], maps, strict=True)]
-        coarse = self.fc_dp6(torch.cat(dp[2:], 1))
-        joined = torch.cat([dp[0], dp[1], coarse], 1)
-        field = self.fc_dp7[:4](joined) - self.mean_shift.running_mean.view(1, 2, 1, 1)
-        edge = torch.sigmoid(edge[0] / 2 + edge[1].flip(-1) / 2)
-        return edge[0], field[0, :, :height, :width]
-
-
-PUBLISHED = {"cam": PublishedCam, "amn": PublishedAmn, "irn": PublishedIrn}
 
 
 @pytest.fixture(scope="module")
@@ -245,22 +125,34 @@ def test_checkpoints_of_old_pytorch_have_no_counters(published):
     network_of("irn", {n: t for n, t in tensors.items() if "num_batches" not in n})
 
 
-def test_no_code_in_a_file_is_executed(tmp_path):
+def run(kind, file, output, *more):
+    arguments = ["--kind", kind, file, "--output", output, *more]
+    return main(list(map(str, arguments)))
+
+
+def test_the_result_lies_beside_the_checkpoint_unless_told_otherwise(tmp_path, published):
+    torch.save(published["cam"].state_dict(), tmp_path / "res50 cam.pth")
+    assert main(["--kind", "cam", str(tmp_path / "res50 cam.pth")]) == 0
+    assert read_description(tmp_path / "res50 cam.safetensors", "cam")["kind"] == "cam"
+
+
+def test_no_code_in_a_file_is_executed(tmp_path, capsys):
     class Trap:
         def __reduce__(self):
             return (pytest.fail, ("executed",))
 
     torch.save({"classifier.weight": Trap()}, tmp_path / "trap.pth")
-    with pytest.raises(InputError, match=r"trap\.pth"):
-        import_checkpoint("cam", tmp_path / "trap.pth", tmp_path / "out.safetensors")
+    assert run("cam", tmp_path / "trap.pth", tmp_path / "out.safetensors") == 2
+    assert "trap.pth" in capsys.readouterr().err
 
 
 def test_files_become_files(tmp_path, published):
     tensors = published["amn"].state_dict()
-    torch.save({f"module.{name}": t for name, t in tensors.items()}, tmp_path / "amn.pth")
-    import_checkpoint("amn", tmp_path / "amn.pth", tmp_path / "model.safetensors")
+    torch.save({f"module.{name}": t for name, t in tensors.items()}, tmp_path / "my amn.pth")
+    assert run("amn", tmp_path / "my amn.pth", tmp_path / "model.safetensors") == 0
     description = read_description(tmp_path / "model.safetensors", "amn")
     assert description["classes"][14] == "person"
+    assert description["imported_from"] == str(tmp_path / "my amn.pth")
     settings = BackboneSettings.model_validate(description["backbone"])
     network = AmnNetwork(build_backbone(settings), 20, description["dilations"], 0.1, True)
     load_network(tmp_path / "model.safetensors", network)
@@ -268,15 +160,77 @@ def test_files_become_files(tmp_path, published):
 
 
 def test_command_line_names_classes_by_the_index(tmp_path, capsys):
-    torch.save(PublishedCam(3).state_dict(), tmp_path / "three.pth")
-    write_index(tmp_path / "index.csv", ["cat", "dog", "cow"], [])
-    arguments = ["--kind", "cam", str(tmp_path / "three.pth")]
-    assert main([*arguments, "--index", str(tmp_path / "index.csv")]) == 0
-    description = read_description(tmp_path / "three.safetensors", "cam")
-    assert description["classes"] == ["cat", "dog", "cow"]
-    assert main(arguments) == 0
-    assert read_description(tmp_path / "three.safetensors", "cam")["classes"] == ["1", "2", "3"]
-    write_index(tmp_path / "index.csv", ["cat", "dog"], [])
-    assert main([*arguments, "--index", str(tmp_path / "index.csv")]) == 2
-    assert main(["--kind", "cam", str(tmp_path / "absent.pth")]) == 2
+    file, model, index = (tmp_path / n for n in ("three.pth", "model.safetensors", "index.csv"))
+    torch.save(PublishedCam(3).state_dict(), file)
+    write_index(index, ["cat", "dog", "cow"], [])
+    assert run("cam", file, model, "--index", index) == 0
+    assert read_description(model, "cam")["classes"] == ["cat", "dog", "cow"]
+    assert run("cam", file, model) == 0
+    assert read_description(model, "cam")["classes"] == ["1", "2", "3"]
+    write_index(index, ["cat", "dog"], [])
+    assert run("cam", file, model, "--index", index, "--key", "checkpoints.cam") == 2
+    assert f"checkpoints.cam: {file}: distinguishes 3 classes, {index} has 2" in (
+        capsys.readouterr().err
+    )
+    assert run("cam", tmp_path / "absent.pth", model) == 2
     assert "absent.pth" in capsys.readouterr().err
+    assert run("cam", file, file) == 2
+    assert "would overwrite" in capsys.readouterr().err
+
+
+@pytest.fixture
+def ours(tmp_path):
+    """A classifier as a run leaves it, and an index of the same classes."""
+    folder = save_run(tmp_path / "earlier run")
+    write_index(tmp_path / "index.csv", CLASSES, [])
+    return folder / "0/cam/model.safetensors", tmp_path / "index.csv"
+
+
+def test_networks_of_earlier_runs_are_copied(tmp_path, ours):
+    """Tensors and description stay; it says where the copy is from, which a copy of the copy keeps."""
+    file, index = ours
+    copies = [tmp_path / name for name in ("copy.safetensors", "again.safetensors")]
+    assert run("cam", file, copies[0], "--index", index) == 0
+    assert run("cam", copies[0], copies[1], "--index", index) == 0
+    expected = load_file(file)
+    for copy in copies:
+        found = load_file(copy)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+        said = {**read_description(file, "cam"), "imported_from": str(file)}
+        assert read_description(copy, "cam") == said
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["cat", "bird", "dog"], "dog instead of bird"),
+        (["cat", "dog"], "3 instead of 2"),
+    ],
+)
+def test_networks_of_other_classes_are_refused(tmp_path, ours, capsys, classes, message):
+    file, index = ours
+    write_index(index, classes, [])
+    assert run("cam", file, tmp_path / "out", "--index", index, "--key", "checkpoints.cam") == 2
+    said = capsys.readouterr().err
+    assert f"checkpoints.cam: {file}: was trained on other classes" in said
+    assert message in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_networks_of_another_kind_and_damaged_ones_are_refused(tmp_path, ours, capsys):
+    file, index = ours
+    assert run("amn", file, tmp_path / "out", "--index", index) == 2
+    assert "kind cam, expected amn" in capsys.readouterr().err
+    (tmp_path / "half.safetensors").write_bytes(file.read_bytes()[:-1000])
+    assert run("cam", tmp_path / "half.safetensors", tmp_path / "out") == 2
+    assert "damaged safetensors file" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_classes_that_nobody_named_get_the_names_of_the_index(tmp_path, ours):
+    torch.save(PublishedCam(3).state_dict(), tmp_path / "three.pth")
+    assert run("cam", tmp_path / "three.pth", tmp_path / "numbered.safetensors") == 0
+    copy = tmp_path / "named.safetensors"
+    assert run("cam", tmp_path / "numbered.safetensors", copy, "--index", ours[1]) == 0
+    assert read_description(copy, "cam")["classes"] == list(CLASSES)

@@ -1,6 +1,7 @@
 """Methods of a configuration: variants, imports, and which rule makes what."""
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -64,3 +65,117 @@ def test_a_variant_learns_from_the_seeds_it_names():
 def test_mistakes_are_named(changes, message):
     with pytest.raises(InputError, match=re.escape(message)):
         Workflow({**CONFIG, **changes})
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Three files; whether they hold networks is the stage's concern."""
+    found = [str(tmp_path / f"res50 {name}.pth") for name in ("cam", "amn", "irn")]
+    for file in found:
+        Path(file).touch()
+    return found
+
+
+def _with(checkpoints, **changes):
+    return Workflow(
+        {**CONFIG, "boundary": {"enabled": True}, "checkpoints": checkpoints, **changes}
+    )
+
+
+def test_each_network_is_trained_or_imported(files):
+    cam, amn, irn = files
+    given = {"cam": cam, "amn_on_mine": amn, "boundary": {"amn": irn, "mine": irn}}
+    plan = _with(given)
+    trained = {
+        *(["cam"] if re.fullmatch(plan.trained_cam, "0") else []),
+        *(m for m in ("amn", "amn_on_mine") if re.fullmatch(plan.trained_amn, m)),
+        *(f"{m}/boundary" for m in plan.methods if re.fullmatch(plan.trained_boundaries, m)),
+    }
+    assert trained == {"amn", "amn_on_mine/boundary"}
+    imported = {"cam", "amn_on_mine", "amn/boundary", "mine/boundary"}
+    assert set(plan.imported_networks.split("|")) == imported
+    none = Workflow(CONFIG)
+    assert not re.fullmatch(none.imported_networks, "cam") and re.fullmatch(none.trained_cam, "0")
+    assert re.fullmatch(none.trained_amn, "amn") and re.fullmatch(none.trained_boundaries, "mine")
+
+
+def test_only_networks_that_are_trained_have_curves_and_costs(files):
+    cam, amn, irn = files
+    plan = _with(
+        {"cam": cam, "amn": amn, "boundary": {"amn": irn}}, trials=2, methods=["cam", "amn"]
+    )
+    short = {path.removeprefix("results/demo/1/") for path in plan.report_files.histories}
+    assert {path for path in short if not path.startswith("results")} == {
+        "cam/boundary/training.csv",
+        "cam/t0.50/segmentation/training.csv",
+        "amn/t0.50/segmentation/training.csv",
+    }
+    jobs = {
+        "import_checkpoint/1-cam": True,
+        "import_checkpoint/0-amn/boundary": True,
+        "import_checkpoint/0-cam/boundary": False,
+        "train_cam/0": False,
+        "train_amn/0-amn": False,
+        "train_boundary/0-cam": True,
+        "train_boundary/0-amn": False,
+        "infer_amn/0-amn-train-00": True,
+    }
+    for job, expected in jobs.items():
+        assert any(re.fullmatch(pattern, job) for pattern in plan.job_patterns) == expected, job
+
+
+def test_a_checkpoint_is_an_input_and_a_changed_one_another(files):
+    cam, amn, irn = files
+    plan = _with({"cam": cam, "amn_on_mine": amn, "boundary": {"mine": irn}})
+    kinds = {"cam": "cam", "amn_on_mine": "amn", "mine/boundary": "irn"}
+    for (network, kind), file in zip(kinds.items(), files, strict=True):
+        names = SimpleNamespace(trial="0", network=network)
+        assert plan.checkpoint(names) == [file]
+        key = ".".join(["checkpoints", *reversed(network.split("/"))])
+        assert plan.checkpoint_flags(names) == f"--kind {kind} --key {key}"
+        state = plan.weights_state(plan.checkpoint)
+        before = state(names)
+        Path(file).write_text("other")
+        assert state(names) != before
+
+
+@pytest.mark.parametrize(
+    ("key", "changes", "message"),
+    [
+        ("amm", {}, "checkpoints.amm: `{}` cannot be used: `amm` is none of cam, amn, amn_on_mine"),
+        ("full", {}, "`full` is none of cam, amn"),
+        ("mine", {}, "checkpoints.mine: `{}` cannot be used: `mine` is one of `imports`"),
+        (
+            "boundary.yours",
+            {},
+            "checkpoints.boundary.yours: `{}` cannot be used: `yours` is none of",
+        ),
+        (
+            "boundary.amn",
+            {"boundary": {}},
+            "checkpoints.boundary.amn: `{}` cannot be used: boundary",
+        ),
+    ],
+)
+def test_checkpoints_that_cannot_be_used_are_named_with_their_key(files, key, changes, message):
+    file = files[0]
+    outer, _, inner = key.partition(".")
+    given = {outer: {inner: file} if inner else file}
+    with pytest.raises(InputError, match=re.escape(message.format(file))):
+        _with(given, **changes)
+
+
+def test_a_run_cannot_start_from_its_own_results(tmp_path):
+    file = tmp_path / "mine/0/cam/model.safetensors"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    given = {"results": str(tmp_path), "checkpoints": {"cam": str(file)}}
+    assert Workflow({**CONFIG, **given, "run": "other"}).settings.checkpoints.cam == str(file)
+    with pytest.raises(InputError, match=re.escape(f"checkpoints.cam: {file}: this run's own")):
+        Workflow({**CONFIG, **given, "run": "mine"})
+
+
+def test_a_missing_checkpoint_is_named_before_anything_runs(files):
+    Path(files[1]).unlink()
+    with pytest.raises(InputError, match=re.escape(f"checkpoints.amn: {files[1]}: no such file")):
+        _with({"amn": files[1]})

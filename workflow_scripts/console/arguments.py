@@ -12,6 +12,8 @@ from pydantic_core import PydanticUndefined
 
 from workflow_scripts.settings.base import flag_name, validate
 
+POSITIONAL = {"positional": True}
+
 First = TypeVar("First", bound=BaseModel)
 Second = TypeVar("Second", bound=BaseModel)
 
@@ -52,7 +54,8 @@ def add_flags(
 ) -> None:
     """Add one flag a field, nested models with their name in front.
 
-    Values stay text, flags not given stay absent: validation and defaults are the model's.
+    Values stay text, flags not given stay absent: validation and defaults are the model's. A field with
+    `json_schema_extra=POSITIONAL` is no flag but an argument without a name.
     """
     for name, field in model.model_fields.items():
         path = (*prefix, name)
@@ -60,6 +63,9 @@ def add_flags(
         default = field.get_default() if defaults is None else getattr(defaults, name)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             add_flags(parser, kind, path, default)
+            continue
+        if field.json_schema_extra == POSITIONAL:
+            parser.add_argument(name, metavar=name.upper(), help=field.description)
             continue
         options: dict[str, Any] = {
             "dest": ".".join(path),

@@ -121,7 +121,8 @@ def check_kind(kind: str, tensors: Mapping[str, Tensor], source: str) -> None:
         if published.signature in tensors:
             raise InputError(
                 f"{source}: this is a published {published.title} checkpoint (it has "
-                f"{published.signature}), not {PUBLISHED[kind].title}; use `--kind {other}`"
+                f"{published.signature}), not {PUBLISHED[kind].title}; use `--kind {other}`, "
+                "in a configuration another key of `checkpoints`"
             )
 
 

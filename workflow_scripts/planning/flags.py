@@ -10,6 +10,8 @@ from workflow_scripts.planning.fingerprint import code_digests, file_digests
 from workflow_scripts.planning.inputs import Inputs
 from workflow_scripts.planning.layout import Wildcards
 from workflow_scripts.settings.base import render_flags
+from workflow_scripts.settings.checkpoints import BOUNDARY, checkpoint_key
+from workflow_scripts.settings.workflow import CAM
 from workflow_scripts.storage.file_state import file_state
 
 
@@ -65,6 +67,11 @@ class Flags(Inputs):
             return [file_state(Path(path)) for path in files(wildcards)]
 
         return state
+
+    def checkpoint_flags(self, wildcards: Wildcards) -> str:
+        """What kind of network the file of {network} is to hold, and the key that names the file."""
+        kind = {CAM: "cam", BOUNDARY: "irn"}.get(wildcards.network.rpartition("/")[2], "amn")
+        return f"--kind {kind} --key {checkpoint_key(wildcards.network)}"
 
     def amn_flags(self, wildcards: Wildcards) -> str:
         """Settings of AMN or of the variant {method}."""

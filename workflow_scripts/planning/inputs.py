@@ -95,6 +95,10 @@ class Inputs(Layout):
         """The same for AMN or the variant {method}."""
         return _existing(self.settings.amn_settings(wildcards.method).backbone.file)
 
+    def checkpoint(self, wildcards: Wildcards) -> list[str]:
+        """The file that {network} is imported from."""
+        return [self.settings.checkpoints.files[wildcards.network]]
+
     def training_masks(self, wildcards: Wildcards) -> list[str]:
         """Pseudo-masks that a segmentation network learns from; none for the full reference."""
         if wildcards.source == TRUTH:

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterable
 
 from workflow_scripts.planning.intermediates import Intermediates
+from workflow_scripts.settings.checkpoints import BOUNDARY
 from workflow_scripts.settings.thresholds import AUTO, VALIDATION
 from workflow_scripts.settings.workflow import CAM, FULL, TRUTH
 
@@ -23,6 +24,14 @@ def _any(values: Iterable[str]) -> str:
 
 class Jobs(Intermediates):
     """Targets with patterns of the names of all jobs that make them: {rule}/{wildcards}."""
+
+    def _networks(self, imported: bool) -> list[str]:
+        """Folders of the networks before segmentation that are imported, or of those that are trained."""
+        named = [name for name in self.needed_methods if name in (CAM, *self.amn_names)]
+        if self.settings.boundary.enabled:
+            named += [f"{method}/{BOUNDARY}" for method in self.methods]
+        files = self.settings.checkpoints.files
+        return [name for name in named if (name in files) == imported]
 
     def _chosen(self, chooser: str) -> list[str]:
         """Methods and places whose thresholds a rule chooses, "auto" or "validation"."""
@@ -61,21 +70,27 @@ class Jobs(Intermediates):
         amn = _any(self.amn_names)
         refined = _any(name for name in self.needed_methods if name not in self.imported("seeds"))
         learnt = methods if self.settings.boundary.enabled else ""
+        trained = self._networks(imported=False)
         sources = _any(self.sources)
         full = [f"{FULL}-{TRUTH}"] if FULL in self.settings.methods else []
         networks = _any([*(f"{m}-{s}" for m in self.methods for s in self.sources), *full])
         truth = networks if self.has_masks else ""
         rows = [
-            ("train_cam", cam and trials),
+            ("import_checkpoint", trials, _any(self._networks(imported=True))),
+            ("train_cam", trials if CAM in trained else ""),
             ("infer_cam", cam and trials, shards["made"]),
-            ("train_amn", trials, amn),
+            ("train_amn", trials, _any(name for name in self.amn_names if name in trained)),
             ("infer_amn", trials, amn, shards["made"]),
             ("import_activations", trials, _any(self.imported("activations")), shards["made"]),
             ("import_seeds", trials, _any(self.imported("seeds")), shards["made"]),
             ("refine_seeds", trials, refined, shards["made"]),
             ("choose_thresholds", trials, _any(self._chosen(AUTO))),
             ("validate_thresholds", trials, _any(self._chosen(VALIDATION))),
-            ("train_boundary", trials, learnt),
+            (
+                "train_boundary",
+                trials,
+                _any(m for m in self.methods if f"{m}/{BOUNDARY}" in trained),
+            ),
             ("propagate", trials, learnt, shards["propagated"]),
             ("make_pseudo_masks", trials, methods, sources, shards["masked"]),
             ("train_segmentation", trials, networks),

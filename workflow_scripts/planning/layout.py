@@ -8,6 +8,7 @@ from typing import Any
 from workflow_scripts.datasets.folder_table import MASK_SUFFIXES
 from workflow_scripts.errors import InputError
 from workflow_scripts.settings.base import validate
+from workflow_scripts.settings.checkpoints import BOUNDARY, checkpoint_key
 from workflow_scripts.settings.thresholds import AUTO, VALIDATION
 from workflow_scripts.settings.workflow import (
     AMN,
@@ -38,6 +39,14 @@ class Layout:
             raise InputError(
                 "methods: `full` learns from ground-truth masks, and this dataset has none; take it out"
             )
+        for network, file in self.settings.checkpoints.files.items():
+            if not Path(file).is_file():
+                raise InputError(f"{checkpoint_key(network)}: {file}: no such file")
+            if Path(file).resolve().is_relative_to(Path(self.folder).resolve()):
+                raise InputError(
+                    f"{checkpoint_key(network)}: {file}: this run's own results are made anew; name "
+                    "the run otherwise, or copy the file"
+                )
 
     @cached_property
     def folder(self) -> str:
@@ -108,6 +117,29 @@ class Layout:
     def amn_methods(self) -> str:
         """AMN and its variants, as a pattern of the wildcard {method}."""
         return _pattern([AMN, *self.settings.variants])
+
+    @property
+    def imported_networks(self) -> str:
+        """Folders of the networks that are imported, as a pattern of the wildcard {network}."""
+        return _pattern(self.settings.checkpoints.files)
+
+    @property
+    def trained_cam(self) -> str:
+        """Trials whose classifier is trained, all or none, as a pattern of the wildcard {trial}."""
+        return NOTHING if CAM in self.settings.checkpoints.files else r"\d+"
+
+    @property
+    def trained_amn(self) -> str:
+        """AMN and its variants that are trained, as a pattern of the wildcard {method}."""
+        imported = self.settings.checkpoints.files
+        return _pattern(name for name in (AMN, *self.settings.variants) if name not in imported)
+
+    @property
+    def trained_boundaries(self) -> str:
+        """Methods whose boundary network is trained, as a pattern of the wildcard {method}."""
+        imported = self.settings.checkpoints.files
+        every = (CAM, AMN, *self.settings.variants, *self.settings.imports)
+        return _pattern(name for name in every if f"{name}/{BOUNDARY}" not in imported)
 
     @property
     def imported_activations(self) -> str:

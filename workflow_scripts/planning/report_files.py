@@ -5,6 +5,7 @@ for the same ones, which `Targets.evaluations` names.
 """
 
 from workflow_scripts.planning.targets import Targets
+from workflow_scripts.settings.checkpoints import BOUNDARY
 from workflow_scripts.settings.workflow import TRUTH
 
 
@@ -17,12 +18,14 @@ class ReportFiles:
 
     @property
     def histories(self) -> list[str]:
-        """Training tables of all networks."""
+        """Training tables of all networks that were trained here."""
         plan = self._plan
-        trained = [method for method in plan.methods if method not in plan.settings.imports]
+        elsewhere = {*plan.settings.imports, *plan.settings.checkpoints.files}
+        trained = [method for method in plan.methods if method not in elsewhere]
         histories = plan.of_methods("training.csv", methods=trained)
         if plan.settings.boundary.enabled:
-            histories += plan.of_methods("boundary", "training.csv")
+            learnt = [name for name in plan.methods if f"{name}/{BOUNDARY}" not in elsewhere]
+            histories += plan.of_methods(BOUNDARY, "training.csv", methods=learnt)
         return histories + [f"{folder}/training.csv" for folder in plan.segmentations]
 
     @property

@@ -8,12 +8,17 @@ from workflow_scripts.report.provenance import commit, hardware, versions
 
 
 def provenance_page(
-    summary: dict[str, Any], configuration: str, seeds: dict[int, int], code: Path
+    summary: dict[str, Any],
+    configuration: str,
+    seeds: dict[int, int],
+    imported: dict[str, str],
+    code: Path,
 ) -> str:
-    """Return the resolved configuration, versions, commit, seeds and hardware."""
+    """Return the resolved configuration, versions, commit, seeds, imported networks and hardware."""
     revision = commit(code) or "not a git checkout"
     facts = [("Run", summary["run"]), ("Dataset", summary["dataset"]), ("Commit", revision)]
     facts += [(f"Random seed of trial {trial}", str(seed)) for trial, seed in seeds.items()]
+    facts += [(f"Network {name}", f"imported from {file}") for name, file in imported.items()]
     return page(
         f"{summary['run']}: provenance",
         element("h1", "Provenance"),

@@ -12,6 +12,7 @@ from workflow_scripts.settings.amn import InferAmnSettings, TrainAmnSettings
 from workflow_scripts.settings.base import Settings, merge, validate
 from workflow_scripts.settings.boundary import PropagateSettings, TrainBoundarySettings
 from workflow_scripts.settings.cam import InferCamSettings, TrainCamSettings
+from workflow_scripts.settings.checkpoints import CheckpointSettings, checkpoint_key
 from workflow_scripts.settings.coco14_dataset import Coco14DatasetSettings
 from workflow_scripts.settings.demo_dataset import DemoDatasetSettings
 from workflow_scripts.settings.evaluation import SummarySettings, SweepSettings
@@ -155,6 +156,7 @@ class WorkflowSettings(Settings):
     shards: int = Field(
         1, ge=1, le=9999, description="parts that a split is cut into for the cluster"
     )
+    checkpoints: CheckpointSettings = CheckpointSettings()
     threads: ThreadSettings = ThreadSettings()
     train_cam: TrainCamSettings = TrainCamSettings()
     infer_cam: InferCamSettings = InferCamSettings()
@@ -209,6 +211,22 @@ class WorkflowSettings(Settings):
                 raise ValueError(f"methods: `{method}` is none of {', '.join(known)}")
         if len(set(self.methods)) < len(self.methods):
             raise ValueError("methods: one is named twice")
+        return self
+
+    @model_validator(mode="after")
+    def _checkpoints_have_a_network(self) -> Self:
+        networks = [CAM, AMN, *self.variants]
+        spread = [*networks, *self.imports]
+        for network, file in self.checkpoints.files.items():
+            method, _, boundary = network.partition("/")
+            what = f"{checkpoint_key(network)}: `{file}` cannot be used:"
+            if boundary and not self.boundary.enabled:
+                raise ValueError(f"{what} boundary.enabled is false; make it true, or take it out")
+            if method in self.imports and not boundary:
+                raise ValueError(f"{what} `{method}` is one of `imports`, which have no network")
+            if method not in (spread if boundary else networks):
+                known = ", ".join(spread if boundary else networks)
+                raise ValueError(f"{what} `{method}` is none of {known}")
         return self
 
     @model_validator(mode="after")

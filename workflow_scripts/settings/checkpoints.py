@@ -1,0 +1,48 @@
+"""Settings of networks that were trained elsewhere."""
+
+from pydantic import ConfigDict, Field
+
+from workflow_scripts.settings.base import Settings
+
+BOUNDARY = "boundary"
+
+
+class CheckpointSettings(Settings):
+    """Trained networks that are imported instead of being trained, the same for every trial.
+
+    Each is a file: a published state dict (ResNet-50), or the model.safetensors of an earlier run. The
+    network, its dilations and the like are the file's; settings of its training do not count. Beside
+    the keys below, the name of each of `variants` is one.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, str | None]
+
+    cam: str | None = Field(None, min_length=1, description="file of the classifier")
+    amn: str | None = Field(None, min_length=1, description="file of AMN")
+    boundary: dict[str, str] = Field(
+        {},
+        description="files of boundary networks (IRN): method whose activations they spread → file",
+    )
+
+    @property
+    def networks(self) -> dict[str, str]:
+        """File of each method's network that is imported."""
+        given = {"cam": self.cam, "amn": self.amn, **(self.__pydantic_extra__ or {})}
+        return {method: file for method, file in given.items() if file}
+
+    @property
+    def files(self) -> dict[str, str]:
+        """All files, by the network's folder in a trial: "cam", "amn", "amn/boundary"."""
+        below = {f"{method}/{BOUNDARY}": file for method, file in self.boundary.items()}
+        return {**self.networks, **below}
+
+
+def checkpoint_key(network: str) -> str:
+    """Key of the configuration that names a network's file, for messages.
+
+    Args:
+        network: Its folder in a trial, see `CheckpointSettings.files`.
+    """
+    method, _, boundary = network.partition("/")
+    return f"checkpoints.{boundary}.{method}" if boundary else f"checkpoints.{method}"
