@@ -59,7 +59,6 @@ rule infer_amn:
         gpu=1,
     params:
         shard=plan.shard_flags,
-        maps=plan.maps_flag,
         settings=plan.flags("infer_amn"),
         code=plan.code("infer_amn"),
     message:
@@ -67,5 +66,5 @@ rule infer_amn:
     shell:
         "python -m workflow_scripts.infer_amn "
         "--index {input.index:q} --model {input.model:q} --seeds {input.seeds:q} "
-        "--output {output:q} {params.shard} {params.maps} {params.settings} "
+        "--output {output:q} {params.shard} {params.settings} "
         "--threads {threads} --log {log:q}"

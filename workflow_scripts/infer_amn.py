@@ -1,15 +1,14 @@
 """Make the activations of one shard with the trained AMN, conditioned on each image's labels.
 
-Logits of several scales and mirror images are averaged, the softmax over background and classes is taken,
-and the present classes are kept. Where the image's seed is not background, each is stretched to 0…1 over
-the image; elsewhere the probability stays. Writes a shard like infer_cam's, which holds log-odds and the
-seed's region (storage/stretched.py).
+Writes a safetensors shard of the logits of several scales, each averaged with its mirror image's, and of the
+seed's region (storage/activations.py says how). Readers enlarge and add the logits, take the softmax over
+background and classes, and keep the present ones. Where the image's seed is not background, each is
+stretched to 0…1 over the image; elsewhere the probability stays.
 """
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 
@@ -20,8 +19,8 @@ from workflow_scripts.datasets.images import read_image
 from workflow_scripts.models.amn_activations import amn_activations, load_amn
 from workflow_scripts.settings.amn import InferAmnSettings
 from workflow_scripts.storage.activations import ActivationWriter
+from workflow_scripts.storage.amn_maps import AmnMaps
 from workflow_scripts.storage.masks import MaskReader
-from workflow_scripts.storage.stretched import StretchedProbabilities
 from workflow_scripts.training.distributed import choose_device
 from workflow_scripts.training.precision import autocast, inference_dtype
 
@@ -31,11 +30,6 @@ class Files(InferenceFiles):
 
     model: Path = Field(description="model.safetensors of train_amn")
     seeds: Path = Field(description="zip shard of the CAM's seeds for the same images")
-    maps: Literal["full", "both"] = Field(
-        "both",
-        description="what to store of an image: the map that thresholds cut, or the one that boundaries "
-        "spread as well, in twice the space",
-    )
 
 
 def work(files: Files, settings: InferAmnSettings) -> None:
@@ -43,17 +37,14 @@ def work(files: Files, settings: InferAmnSettings) -> None:
     index, records = files.read()
     device = choose_device(files.device)
     network, description = load_amn(files.model, index.classes, device)
-    both = files.maps == "both"
     dtype = inference_dtype(description, device)
     with (
         MaskReader(files.seeds) as seeds,
-        ActivationWriter(
-            files.output, records, strided=both, full=StretchedProbabilities
-        ) as writer,
+        ActivationWriter(files.output, records, AmnMaps) as writer,
         autocast(dtype, device),
     ):
         for record in progress(records, description=f"infer_amn {files.split} {files.shard}"):
-            activations = amn_activations(
+            maps = amn_activations(
                 network,
                 read_image(record.path),
                 record.labels,
@@ -62,7 +53,7 @@ def work(files: Files, settings: InferAmnSettings) -> None:
                 settings.scales,
                 device,
             )
-            writer.write(record.id, activations.strided if both else None, activations.full)
+            writer.write(record.id, maps)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ from workflow_scripts.datasets.images import read_image
 from workflow_scripts.models.cam_activations import cam_activations, load_cam
 from workflow_scripts.settings.cam import InferCamSettings
 from workflow_scripts.storage.activations import ActivationWriter
-from workflow_scripts.storage.multi_scale import MultiScaleMaps
+from workflow_scripts.storage.cam_maps import CamMaps
 from workflow_scripts.training.distributed import choose_device
 from workflow_scripts.training.precision import autocast, inference_dtype
 
@@ -36,7 +36,7 @@ def work(files: Files, settings: InferCamSettings) -> None:
     network, description = load_cam(files.model, index.classes, device)
     dtype = inference_dtype(description, device)
     with (
-        ActivationWriter(files.output, records, strided=False, full=MultiScaleMaps) as writer,
+        ActivationWriter(files.output, records, CamMaps) as writer,
         autocast(dtype, device),
     ):
         for record in progress(records, description=f"infer_cam {files.split} {files.shard}"):
@@ -47,7 +47,7 @@ def work(files: Files, settings: InferCamSettings) -> None:
                 settings.scales,
                 device,
             )
-            writer.write(record.id, full=maps)
+            writer.write(record.id, maps)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

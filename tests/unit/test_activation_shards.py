@@ -15,9 +15,9 @@ from workflow_scripts.storage.activations import (
     activation_shape,
     enlarged,
 )
+from workflow_scripts.storage.amn_maps import AmnMaps
+from workflow_scripts.storage.cam_maps import CamMaps
 from workflow_scripts.storage.enlargement import enlarge, reduce
-from workflow_scripts.storage.multi_scale import MultiScaleMaps
-from workflow_scripts.storage.stretched import StretchedProbabilities
 
 
 @dataclass(frozen=True)
@@ -58,24 +58,24 @@ def test_round_trip_in_half_precision_and_any_order(tmp_path: Path) -> None:
             assert np.array_equal(read, expected.astype(np.float16))
 
 
-def multi_scale(record: Record, seed: int = 0) -> MultiScaleMaps:
+def cam_maps(record: Record, seed: int = 0) -> CamMaps:
     random, height, width = np.random.default_rng(seed), record.height, record.width
     maps = []
     for scale in (1.0, 0.5, 2.0):
         rows, columns = (max(1, round(side * scale / 16)) for side in (height, width))
         maps.append(random.exponential(7, (len(record.labels), rows, columns)).astype(np.float32))
-    return MultiScaleMaps(tuple(maps), height, width)
+    return CamMaps(tuple(maps), height, width)
 
 
 def test_maps_of_all_scales_give_both_maps_of_an_image(tmp_path: Path) -> None:
     path = tmp_path / "x"
-    with ActivationWriter(path, RECORDS, strided=False, full=MultiScaleMaps) as writer:
+    with ActivationWriter(path, RECORDS, CamMaps) as writer:
         for record in RECORDS:
-            writer.write(record.id, full=multi_scale(record))
+            writer.write(record.id, cam_maps(record))
     with ActivationReader(path) as reader:
         assert reader.ids == tuple(record.id for record in RECORDS)
         for record in RECORDS:
-            size, expected = (record.height, record.width), multi_scale(record)
+            size, expected = (record.height, record.width), cam_maps(record)
             found = reader.read_full(record.id, *size)
             np.testing.assert_allclose(found, expected.activation(), atol=1e-3)
             strided = reader.read_strided(record.id, *size)
@@ -89,7 +89,7 @@ def test_multi_scale_maps_are_what_torch_makes_of_them() -> None:
     """Enlarged to multiples of 16 and cropped, or to stride 4; then divided by the maximum."""
     torch = pytest.importorskip("torch")
     record = Record("x", 53, 37, (1, 3))
-    maps = multi_scale(record)
+    maps = cam_maps(record)
 
     def total(height: int, width: int) -> np.ndarray:
         enlarged = [
@@ -106,24 +106,20 @@ def test_multi_scale_maps_are_what_torch_makes_of_them() -> None:
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_maps_that_were_not_announced_or_are_no_numbers_are_refused(tmp_path: Path) -> None:
-    record, full, small = RECORDS[0], multi_scale(RECORDS[0]), activations()[0]
-    for kinds, maps in (
-        ({"strided": True}, (small, full)),
-        ({"strided": True, "full": MultiScaleMaps}, (small, None)),
-        ({"strided": False, "full": StretchedProbabilities}, (None, full)),
-    ):
+def test_maps_of_another_kind_or_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    record, maps, small = RECORDS[0], cam_maps(RECORDS[0]), activations()[0]
+    for kind, activation in ((None, maps), (CamMaps, small), (AmnMaps, maps)):
         with (
-            pytest.raises(ValueError, match="missing or one too many"),
-            ActivationWriter(tmp_path / "x", RECORDS, **kinds) as writer,
+            pytest.raises(ValueError, match="expected <class"),
+            ActivationWriter(tmp_path / "x", RECORDS, kind) as writer,
         ):
-            writer.write(record.id, *maps)
-    full.maps[1][0, 0, 0] = np.nan
+            writer.write(record.id, activation)
+    maps.maps[1][0, 0, 0] = np.nan
     with (
         pytest.raises(ValueError, match="finite"),
-        ActivationWriter(tmp_path / "x", RECORDS, strided=False, full=MultiScaleMaps) as writer,
+        ActivationWriter(tmp_path / "x", RECORDS, CamMaps) as writer,
     ):
-        writer.write(record.id, full=full)
+        writer.write(record.id, maps)
     assert not list(tmp_path.iterdir())
 
 
@@ -210,7 +206,7 @@ def test_writer_refuses_another_order(tmp_path: Path, number: int) -> None:
 @pytest.mark.parametrize(
     ("activation", "message"),
     [
-        (np.zeros((2, 6, 8)), "expected"),
+        (np.zeros((2, 6, 8)), r"not \(2, 6, 9\)"),
         (np.full((2, 6, 9), np.nan), "from 0 to 1"),
         (np.full((2, 6, 9), 1.5), "from 0 to 1"),
         (np.full((2, 6, 9), -0.5), "from 0 to 1"),

@@ -12,7 +12,7 @@ from workflow_scripts.models.inference import add_resized, maps_at_scales
 from workflow_scripts.refinement.thresholding import local_labels
 from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.settings.cam import InferCamSettings
-from workflow_scripts.storage.multi_scale import CELL, normalise_by_maximum
+from workflow_scripts.storage.cam_maps import CELL, normalise_by_maximum
 from workflow_scripts.training.precision import autocast, choose_dtype
 
 CLASSES = 20

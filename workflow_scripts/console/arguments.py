@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from workflow_scripts.settings.base import flag_name, validate
 
-POSITIONAL = {"positional": True}
+POSITIONAL: JsonDict = {"positional": True}
 
 First = TypeVar("First", bound=BaseModel)
 Second = TypeVar("Second", bound=BaseModel)

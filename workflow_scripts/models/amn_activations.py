@@ -2,38 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from workflow_scripts.models.amn import AmnNetwork
 from workflow_scripts.models.backbones import build_backbone
-from workflow_scripts.models.inference import (
-    add_resized,
-    maps_at_scales,
-    mixed_normalisation,
-    stretch_of,
-)
+from workflow_scripts.models.inference import add_resized, maps_at_scales
 from workflow_scripts.models.trained import describe_trained, described, ready_for_inference
 from workflow_scripts.settings.backbone import BackboneSettings
+from workflow_scripts.storage.amn_maps import AmnMaps
 from workflow_scripts.storage.enlargement import strided_size
 from workflow_scripts.storage.networks import load_network
-from workflow_scripts.storage.stretched import StretchedProbabilities
-
-
-class Activations(NamedTuple):
-    """The two maps that the published method makes of an image.
-
-    Attributes:
-        strided: float32 [k, ceil(H/4), ceil(W/4)] in 0…1, which boundaries spread.
-        full: Of [k, H, W], which thresholds cut into labels.
-    """
-
-    strided: np.ndarray
-    full: StretchedProbabilities
 
 
 def load_amn(
@@ -65,7 +47,7 @@ def amn_activations(
     seed: np.ndarray,
     scales: Sequence[float],
     device: torch.device,
-) -> Activations:
+) -> AmnMaps:
     """AMN's activations of one image, conditioned on its labels.
 
     Args:
@@ -78,7 +60,7 @@ def amn_activations(
         device: Where to compute.
 
     Returns:
-        One channel a label.
+        Logits averaged over scales and mirror images, of background, the image's labels and the others.
     """
     present = torch.tensor(labels, dtype=torch.long, device=device)
     condition = torch.zeros(classes, device=device)
@@ -87,19 +69,22 @@ def amn_activations(
     def logits(batch: Tensor) -> Tensor:
         return network(batch, condition.expand(len(batch), -1))
 
-    maps = maps_at_scales(image, scales, network.backbone, logits, device)
-    labelled = torch.from_numpy(seed)[None, None].float().to(device)
+    views = 2 * len(scales)
+    maps = [m / views for m in maps_at_scales(image, scales, network.backbone, logits, device)]
+    kept = torch.cat([present.new_zeros(1), present])
+    shown = torch.zeros(classes + 1, dtype=torch.bool, device=device)
+    shown[kept] = True
 
-    def probabilities(height: int, width: int) -> Tensor:
-        total = add_resized(maps, height, width)
-        return F.softmax(total / (2 * len(scales)), dim=0)[present]
+    def absent(height: int, width: int) -> np.ndarray:
+        if shown.all():
+            return np.zeros((0, height, width), np.float32)
+        others = add_resized([m[:, ~shown] for m in maps], height, width)
+        return torch.logsumexp(others, dim=0, keepdim=True).cpu().numpy()
 
-    height, width = image.shape[:2]
-    size = strided_size(height, width)
-    reduced = F.interpolate(labelled, size=size, mode="nearest-exact")
-    strided = mixed_normalisation(probabilities(*size), reduced[0, 0])
-    full = probabilities(height, width)
-    low, gain = (part.cpu().numpy() for part in stretch_of(full))
-    return Activations(
-        strided.cpu().numpy(), StretchedProbabilities(full.cpu().numpy(), seed != 0, low, gain)
+    size = image.shape[:2]
+    return AmnMaps(
+        logits=tuple(m[0, kept].cpu().numpy() for m in maps),
+        absent=absent(*size),
+        absent_strided=absent(*strided_size(*size)),
+        inside=seed != 0,
     )

@@ -13,7 +13,7 @@ from workflow_scripts.models.cam import CamNetwork
 from workflow_scripts.models.inference import maps_at_scales
 from workflow_scripts.models.trained import describe_trained, described, ready_for_inference
 from workflow_scripts.settings.backbone import BackboneSettings
-from workflow_scripts.storage.multi_scale import MultiScaleMaps
+from workflow_scripts.storage.cam_maps import CamMaps
 from workflow_scripts.storage.networks import load_network
 
 
@@ -39,7 +39,7 @@ def cam_activations(
     labels: Sequence[int],
     scales: Sequence[float],
     device: torch.device,
-) -> MultiScaleMaps:
+) -> CamMaps:
     """Class activation maps of one image, those of mirror images added.
 
     Args:
@@ -59,4 +59,4 @@ def cam_activations(
 
     maps = maps_at_scales(image, scales, network.backbone, present_maps, device)
     height, width = image.shape[:2]
-    return MultiScaleMaps(tuple(one[0].cpu().numpy() for one in maps), height, width)
+    return CamMaps(tuple(one[0].cpu().numpy() for one in maps), height, width)

@@ -58,26 +58,3 @@ def add_resized(maps: Sequence[Tensor], height: int, width: int) -> Tensor:
     resized = (F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in maps)
     first, *others = resized
     return sum(others, first)[0]
-
-
-def mixed_normalisation(probabilities: Tensor, seed: Tensor) -> Tensor:
-    """AMN's activations from its probabilities (published code; PAPER section 3).
-
-    Where the seed of the image is not background (foreground or ignored), each channel is min-max
-    normalised over the image; where it is background, the probability stays.
-
-    Args:
-        probabilities: [K, h, w], without the background channel.
-        seed: [h, w], 0 is background.
-
-    Returns:
-        [K, h, w] in 0…1.
-    """
-    low, gain = (part[:, None, None] for part in stretch_of(probabilities))
-    return torch.where(seed[None] != 0, (probabilities - low) * gain, probabilities)
-
-
-def stretch_of(probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    """What min-max normalisation of each channel subtracts and multiplies by: [k, h, w] → [k] twice."""
-    low, high = probabilities.amin(dim=(1, 2)), probabilities.amax(dim=(1, 2))
-    return low, 1 / (high - low + 1e-5)

@@ -23,11 +23,6 @@ class Flags(Inputs):
         split, number = wildcards.shard.rsplit("-", 1)
         return f"--split {split} --shard {int(number)} --shards {self.settings.shards}"
 
-    @property
-    def maps_flag(self) -> str:
-        """Which maps of an image to store: those that boundaries spread only where they are learnt."""
-        return f"--maps {'both' if self.settings.boundary.enabled else 'full'}"
-
     def training_flags(self, wildcards: Wildcards) -> str:
         """Splits to learn from, and the trial's random seed."""
         splits = " ".join(self.settings.splits.training)

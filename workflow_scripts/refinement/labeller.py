@@ -12,7 +12,7 @@ import yaml
 from workflow_scripts.datasets.index import read_classes
 from workflow_scripts.errors import InputError
 from workflow_scripts.models.amn import AmnNetwork
-from workflow_scripts.models.amn_activations import Activations, amn_activations, load_amn
+from workflow_scripts.models.amn_activations import amn_activations, load_amn
 from workflow_scripts.models.cam import CamNetwork
 from workflow_scripts.models.cam_activations import cam_activations, load_cam
 from workflow_scripts.refinement.boundary_walk import BoundaryWalk
@@ -28,8 +28,8 @@ from workflow_scripts.settings.boundary import PropagateSettings
 from workflow_scripts.settings.cam import InferCamSettings
 from workflow_scripts.settings.pseudo_masks import PseudoMaskSettings
 from workflow_scripts.settings.seeds import SeedSettings
+from workflow_scripts.storage.activation_maps import ActivationMaps
 from workflow_scripts.storage.activations import enlarged
-from workflow_scripts.storage.multi_scale import MultiScaleMaps
 from workflow_scripts.storage.thresholds import read_thresholds, seed_thresholds
 from workflow_scripts.training.precision import autocast, inference_dtype
 
@@ -147,28 +147,23 @@ class Labeller:
             image: uint8 [H, W, 3].
             labels: Its class numbers, from 1.
         """
-        of_cam = self._class_activation_maps(image, labels)
-        if self.amn is None:
-            if self.walk is None:
-                return of_cam.activation()
-            return self._walked(self.walk, image, of_cam.strided())
-        of_amn = self._amn_activations(self.amn, image, labels, of_cam.activation())
+        maps = self._class_activation_maps(image, labels)
+        if self.amn is not None:
+            maps = self._amn_activations(self.amn, image, labels, maps.activation())
         if self.walk is None:
-            return of_amn.full.as_stored().activation()
-        return self._walked(self.walk, image, _half_precision(of_amn.strided))
+            return maps.activation()
+        [propagated] = self.walk.propagated([image], [maps.strided()])
+        # As in the shards of a run: the same pixels cross the threshold.
+        return enlarged(propagated.astype(np.float16), *image.shape[:2])
 
-    def _walked(self, walk: BoundaryWalk, image: np.ndarray, strided: np.ndarray) -> np.ndarray:
-        [propagated] = walk.propagated([image], [strided])
-        return enlarged(_half_precision(propagated), *image.shape[:2])
-
-    def _class_activation_maps(self, image: np.ndarray, labels: Sequence[int]) -> MultiScaleMaps:
+    def _class_activation_maps(self, image: np.ndarray, labels: Sequence[int]) -> ActivationMaps:
         scales = self.settings.infer_cam.scales
         with autocast(self.cam_dtype, self.device):
             return cam_activations(self.cam, image, labels, scales, self.device).as_stored()
 
     def _amn_activations(
         self, amn: AmnNetwork, image: np.ndarray, labels: Sequence[int], of_cam: np.ndarray
-    ) -> Activations:
+    ) -> ActivationMaps:
         settings = self.settings
         foreground, background = refined_labels(
             image,
@@ -186,7 +181,7 @@ class Labeller:
                 confident_seed(foreground, background),
                 settings.infer_amn.scales,
                 self.device,
-            )
+            ).as_stored()
 
     def mask(self, image: np.ndarray, labels: Sequence[int]) -> np.ndarray:
         """Return the pseudo-mask of an image, uint8 [H, W]; background without labels."""
@@ -205,8 +200,3 @@ class Labeller:
                 settings.pseudo_masks.crf,
             )
         return dataset_labels(local, labels)
-
-
-def _half_precision(activations: np.ndarray) -> np.ndarray:
-    # As in the shards of a run: the same pixels cross the threshold.
-    return activations.astype(np.float16).astype(np.float32)

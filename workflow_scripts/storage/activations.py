@@ -1,14 +1,14 @@
 """Shards of class activations: two bytes a value, a quarter of the image's size or less, one file a shard.
 
-The published methods make two maps of an image, each with k channels, one for each of the image's labels
-in the index's order, and values in 0…1: one at stride 4, where boundaries spread it, and one of full
-size, which thresholds cut into labels. The second is no enlargement of the first: it is aligned and
-normalised in another way. A shard is a safetensors file; tensors of an image are, as its method needs:
+Of an image, the published methods use two maps with k channels, one for each of its labels in the index's
+order, and values in 0…1: one of stride 4, where boundaries spread it, and one of full size, which
+thresholds cut into labels. The second is no enlargement of the first: it is aligned and normalised in
+another way. A shard is a safetensors file; what it holds of an image gives both:
 
-- `{id}`, float16 [k, ceil(H/4), ceil(W/4)]: the map of stride 4; where there is nothing else, the map of
-  full size is its enlargement (propagated and imported activations);
-- `{id}//cells`, `{id}//sizes`, `{id}//peaks`: what both maps of CAM are made of (`storage/multi_scale.py`);
-- `{id}//log_odds`, `{id}//scales`, `{id}//inside`: AMN's map of full size (`storage/stretched.py`).
+- `{id}//cells` and more: what a network's activations are made of, CAM's (`storage/cam_maps.py`) or AMN's
+  (`storage/amn_maps.py`);
+- or `{id}`, float16 [k, ceil(H/4), ceil(W/4)]: the map of stride 4, whose enlargement is that of full size
+  (propagated and imported activations).
 
 Images are written and read one by one: neither holds more than one in memory.
 """
@@ -19,21 +19,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 
 import numpy as np
 
 from workflow_scripts.errors import InputError
+from workflow_scripts.storage.activation_maps import ActivationMaps
+from workflow_scripts.storage.amn_maps import AmnMaps
 from workflow_scripts.storage.atomic import atomic_path
-from workflow_scripts.storage.enlargement import STRIDE, enlarge, strided_size
-from workflow_scripts.storage.full_map import FullMap
-from workflow_scripts.storage.multi_scale import MultiScaleMaps
+from workflow_scripts.storage.cam_maps import CamMaps
+from workflow_scripts.storage.enlargement import enlarge, strided_size
 from workflow_scripts.storage.positioned import PositionedFile
-from workflow_scripts.storage.stretched import StretchedProbabilities
 
-Full = TypeVar("Full", bound=FullMap)
-
-_KINDS: tuple[type[FullMap], ...] = (MultiScaleMaps, StretchedProbabilities)
 _RESERVED_KEY = "__metadata__"
 _TYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
@@ -44,7 +41,8 @@ _TYPES: dict[str, np.dtype[Any]] = {
 _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 # No path holds two slashes in a row, so no image has such a name.
 _MARK = "//"
-_STRIDED = ""
+_KINDS: dict[str, type[ActivationMaps]] = {maps.kind: maps for maps in (CamMaps, AmnMaps)}
+_STRIDED = "stride 4"
 # More than any shard holds: the room for its header is reckoned with it.
 _HUGE = 10**15
 
@@ -92,29 +90,28 @@ class _Tensor(NamedTuple):
 class ActivationWriter:
     """Context manager that appends the activations of `records`, in their order, to one shard.
 
-    With `strided`, each image has a map of stride 4, with `full` what a map of full size is made of. With
-    `peaks`, values may exceed 1, as those of a map do whose *enlargement* is normalised: reading cuts
-    what is left of that. The file appears under its name once the last image is written and the block
-    left without an error. Wrong order, shape or values, and missing images or maps, raise ValueError.
+    They are maps of stride 4, or of a `kind`, what a network's are made of. With `peaks`, values may
+    exceed 1, as those of a map do whose *enlargement* is normalised: reading cuts what is left of that.
+    The file appears under its name once the last image is written and the block left without an error.
+    Wrong order, shape, kind or values, and missing images, raise ValueError.
     """
 
     def __init__(
         self,
         path: Path | str,
         records: Iterable[LabelledImage],
-        strided: bool = True,
-        full: type[FullMap] | None = None,
+        kind: type[ActivationMaps] | None = None,
         peaks: bool = False,
     ) -> None:
         self._path = Path(path)
-        self._kinds = strided, full
+        self._kind = kind
+        self._suffixes = _suffixes(kind)
         self._highest = float(np.finfo(np.float16).max) if peaks else 1.0
         self._records = list(records)
         self._written = 0
         self._tensors: dict[str, _Tensor] = {}
         self._end = 0
-        suffixes = ([_STRIDED] if strided else []) + _suffixes(full)
-        self._room = _room_for_header([record.id for record in self._records], suffixes)
+        self._room = _room_for_header([record.id for record in self._records], kind)
         self._stack = ExitStack()
         self._file: BinaryIO
 
@@ -125,33 +122,32 @@ class ActivationWriter:
         self._file.write(struct.pack("<Q", self._room) + b" " * self._room)
         return self
 
-    def write(
-        self, image_id: str, strided: np.ndarray | None = None, full: FullMap | None = None
-    ) -> None:
-        """Append the maps of the next image; which, says the constructor.
+    def write(self, image_id: str, activation: np.ndarray | ActivationMaps) -> None:
+        """Append the activation of the next image.
 
         Args:
             image_id: Its id.
-            strided: Its map of stride 4, float[k, ceil(H/4), ceil(W/4)].
-            full: Its map of full size.
+            activation: Its map of stride 4, float[k, ceil(H/4), ceil(W/4)], or of the shard's kind.
         """
         if self._written == len(self._records):
             raise ValueError(f"{self._path}: image {image_id!r} comes after the last one")
         record = self._records[self._written]
         if image_id != record.id:
             raise ValueError(f"{self._path}: got image {image_id!r}, expected {record.id!r}")
-        if (strided is not None, None if full is None else type(full)) != self._kinds:
-            raise ValueError(f"image {image_id!r}: a map is missing or one too many")
-        if strided is not None:
+        expected_type = self._kind or np.ndarray
+        if not isinstance(activation, expected_type):
+            raise ValueError(f"image {image_id!r}: {type(activation)}, expected {expected_type}")
+        if isinstance(activation, ActivationMaps):
+            tensors = activation.stored()
+        else:
             expected = activation_shape(record)
-            if strided.shape != expected:
-                raise ValueError(f"image {image_id!r}: shape {strided.shape}, expected {expected}")
-            self._append(image_id, self._half(image_id, strided))
-        if full is not None:
-            for suffix, tensor in zip(_suffixes(type(full)), full.stored(), strict=True):
-                if not np.isfinite(tensor).all():
-                    raise ValueError(f"image {image_id!r}: activations must be finite numbers")
-                self._append(image_id + suffix, tensor)
+            if activation.shape != expected:
+                raise ValueError(f"image {image_id!r}: shape {activation.shape}, not {expected}")
+            tensors = (self._half(image_id, activation),)
+        for suffix, tensor in zip(self._suffixes, tensors, strict=True):
+            if not np.isfinite(tensor).all():
+                raise ValueError(f"image {image_id!r}: activations must be finite numbers")
+            self._append(image_id + suffix, tensor)
         self._written += 1
 
     def _half(self, image_id: str, activation: np.ndarray) -> np.ndarray:
@@ -179,33 +175,34 @@ class ActivationWriter:
             raise error
         if error is None:
             self._file.seek(8)
-            self._file.write(_header(self._tensors))
+            self._file.write(_header(self._tensors, self._kind))
         self._stack.__exit__(kind, error, trace)
 
 
-def _suffixes(kind: type[FullMap] | None) -> list[str]:
-    """How the tensors' names end that a map of full size is stored in."""
-    return [] if kind is None else [_MARK + name for name in kind.names]
+def _suffixes(kind: type[ActivationMaps] | None) -> list[str]:
+    """How the names of an image's tensors end; a map of stride 4 is called as the image is."""
+    return [""] if kind is None else [_MARK + name for name in kind.names]
 
 
-def _header(tensors: dict[str, _Tensor]) -> bytes:
+def _header(tensors: dict[str, _Tensor], kind: type[ActivationMaps] | None) -> bytes:
     entries = {name: tensor.entry() for name, tensor in tensors.items()}
-    content = {_RESERVED_KEY: {"stride": str(STRIDE)}, **entries}
+    content = {_RESERVED_KEY: {"kind": kind.kind if kind else _STRIDED}, **entries}
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _room_for_header(ids: Sequence[str], suffixes: Sequence[str]) -> int:
+def _room_for_header(ids: Sequence[str], kind: type[ActivationMaps] | None) -> int:
     """Bytes that suffice for the header of a shard, a multiple of 8.
 
     How long the regions of AMN's maps become is not known before they are written, nor where they end.
     """
-    largest = {}
+    largest: dict[str, _Tensor] = {}
+    suffixes = _suffixes(kind)
     for image_id in ids:
         if image_id == _RESERVED_KEY or image_id + suffixes[0] in largest:
             raise ValueError(f"image id {image_id!r} occurs twice or is reserved")
         for suffix in suffixes:
             largest[image_id + suffix] = _Tensor("F16", (_HUGE, 65535, 65535), _HUGE, _HUGE)
-    return -(-len(_header(largest)) // 8) * 8
+    return -(-len(_header(largest, kind)) // 8) * 8
 
 
 class ActivationReader(PositionedFile):
@@ -217,7 +214,7 @@ class ActivationReader(PositionedFile):
     def __init__(self, path: Path | str) -> None:
         super().__init__(path)
         try:
-            self._start, self._tensors = self._read_header()
+            self._start, self._kind, self._tensors = self._read_header()
         except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
             self.close()
             raise InputError(
@@ -233,12 +230,12 @@ class ActivationReader(PositionedFile):
     def read_strided(self, image_id: str, height: int, width: int) -> np.ndarray:
         """Return the activation at stride 4 of an image of `height` × `width` pixels.
 
-        It is float32[k, ceil(H/4), ceil(W/4)]. Raises InputError when the shard has no such image, one of
-        another size, or its map of full size alone.
+        It is float32[k, ceil(H/4), ceil(W/4)]. Raises InputError when the shard has no such image, or one
+        of another size.
         """
         with self._fitting(image_id, height, width):
-            if self._has(image_id, MultiScaleMaps):
-                return self._restored(MultiScaleMaps, image_id, height, width).strided()
+            if maps := self._maps(image_id, height, width):
+                return maps.strided()
             strided = self._read(image_id, image_id).astype(np.float32)
             if strided.shape[1:] != strided_size(height, width):
                 raise ValueError(f"its shape is {strided.shape}")
@@ -250,10 +247,16 @@ class ActivationReader(PositionedFile):
         Raises InputError when the shard has no such image, or one of another size.
         """
         with self._fitting(image_id, height, width):
-            for kind in _KINDS:
-                if self._has(image_id, kind):
-                    return self._restored(kind, image_id, height, width).activation()
+            if maps := self._maps(image_id, height, width):
+                return maps.activation()
             return enlarged(self._read(image_id, image_id), height, width)
+
+    def _maps(self, image_id: str, height: int, width: int) -> ActivationMaps | None:
+        """What a network's activations are made of; None where the shard holds maps of stride 4."""
+        if self._kind is None:
+            return None
+        tensors = [self._read(image_id + suffix, image_id) for suffix in _suffixes(self._kind)]
+        return self._kind.restored(tensors, height, width)
 
     @contextmanager
     def _fitting(self, image_id: str, height: int, width: int) -> Iterator[None]:
@@ -265,13 +268,6 @@ class ActivationReader(PositionedFile):
                 f" pixels ({error}). The index has changed, or the file is damaged: delete it, so"
                 " that the stage that writes it runs again."
             ) from error
-
-    def _has(self, image_id: str, kind: type[FullMap]) -> bool:
-        return image_id + _suffixes(kind)[0] in self._tensors
-
-    def _restored(self, kind: type[Full], image_id: str, height: int, width: int) -> Full:
-        parts = [self._read(image_id + suffix, image_id) for suffix in _suffixes(kind)]
-        return kind.restored(parts, height, width)
 
     def _read(self, name: str, image_id: str) -> np.ndarray:
         try:
@@ -285,14 +281,15 @@ class ActivationReader(PositionedFile):
         data = self.read_at(self._start + start, end - start)
         return np.frombuffer(data, _TYPES[dtype]).reshape(shape)
 
-    def _read_header(self) -> tuple[int, dict[str, _Tensor]]:
+    def _read_header(self) -> tuple[int, type[ActivationMaps] | None, dict[str, _Tensor]]:
         size = self.path.stat().st_size
         (length,) = struct.unpack("<Q", self.read_at(0, 8))
         if 8 + length > size:
             raise ValueError("the header is cut off")
         header = json.loads(self.read_at(8, length))
-        if header.pop(_RESERVED_KEY).get("stride") != str(STRIDE):
-            raise ValueError(f"activations are not of stride {STRIDE}")
+        kind = header.pop(_RESERVED_KEY)["kind"]
+        if kind not in (_STRIDED, *_KINDS):
+            raise ValueError(f"it holds {kind!r}")
         tensors = {}
         end = 0
         for name, tensor in header.items():
@@ -302,7 +299,7 @@ class ActivationReader(PositionedFile):
             tensors[name] = _Tensor(tensor["dtype"], tuple(tensor["shape"]), begin, end)
         if 8 + length + end != size:
             raise ValueError(f"{size} bytes, {8 + length + end} expected")
-        return 8 + length, tensors
+        return 8 + length, _KINDS.get(kind), tensors
 
 
 def enlarged(activation: np.ndarray, height: int, width: int) -> np.ndarray:
