@@ -114,8 +114,9 @@ def softmax(unary):
     return p / p.sum(axis=-3, keepdims=True)
 
 
-@pytest.mark.parametrize("backend", ["numba", "torch"])
-def test_problems_solved_together_equal_problems_solved_alone(backend):
+# How torch orders the sums of a sparse product depends on its columns and threads.
+@pytest.mark.parametrize(("backend", "tolerance"), [("numba", 2e-4), ("torch", 1e-3)])
+def test_problems_solved_together_equal_problems_solved_alone(backend, tolerance):
     settings = IRN.model_copy(update={"backend": backend})
     image = scene(41, 53)
     unary = np.stack([unary_from_labels(blobs(41, 53, 3, seed).argmax(0), 3) for seed in range(3)])
@@ -123,7 +124,7 @@ def test_problems_solved_together_equal_problems_solved_alone(backend):
     assert together.shape == unary.shape
     assert together.dtype == np.float32
     alone = np.stack([refine(image, one, settings) for one in unary])
-    np.testing.assert_allclose(together, alone, atol=2e-4)
+    np.testing.assert_allclose(together, alone, atol=tolerance)
 
 
 @pytest.mark.parametrize(("labels", "settings"), [(2, IRN), (5, IRN), (21, DEEPLAB)])
