@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from workflow_scripts.models.amn import AmnNetwork
@@ -71,20 +72,25 @@ def amn_activations(
 
     views = 2 * len(scales)
     maps = [m / views for m in maps_at_scales(image, scales, network.backbone, logits, device)]
-    kept = torch.cat([present.new_zeros(1), present])
-    shown = torch.zeros(classes + 1, dtype=torch.bool, device=device)
-    shown[kept] = True
-
-    def absent(height: int, width: int) -> np.ndarray:
-        if shown.all():
-            return np.zeros((0, height, width), np.float32)
-        others = add_resized([m[:, ~shown] for m in maps], height, width)
-        return torch.logsumexp(others, dim=0, keepdim=True).cpu().numpy()
-
+    shown = torch.cat([present.new_zeros(1), present])
+    absent = torch.ones(classes + 1, dtype=torch.bool, device=device)
+    absent[shown] = False
     size = image.shape[:2]
-    return AmnMaps(
-        logits=tuple(m[0, kept].cpu().numpy() for m in maps),
-        absent=absent(*size),
-        absent_strided=absent(*strided_size(*size)),
-        inside=seed != 0,
-    )
+    kept = [m[0, shown] for m in maps]
+    excess = [torch.zeros(0, *one) for one in (size, strided_size(*size))]
+    if absent.any():
+        others = [m[:, absent] for m in maps]
+        # Weighted by their shares, the mean follows the sum of exponentials most closely.
+        weights = F.softmax(add_resized(others, *strided_size(*size)), dim=0).mean(dim=(1, 2))
+        kept = [torch.cat([k, mean_of(m[0], weights)]) for k, m in zip(kept, others, strict=True)]
+        excess = [
+            torch.logsumexp(total, dim=0, keepdim=True) - mean_of(total, weights)
+            for total in (add_resized(others, *one) for one in (size, strided_size(*size)))
+        ]
+    full, strided = (one.cpu().numpy() for one in excess)
+    return AmnMaps(tuple(one.cpu().numpy() for one in kept), full, strided, seed != 0)
+
+
+def mean_of(logits: Tensor, weights: Tensor) -> Tensor:
+    """The weighted mean of the channels: [A, h, w], [A] → [1, h, w]."""
+    return (logits * weights[:, None, None]).sum(dim=0, keepdim=True)

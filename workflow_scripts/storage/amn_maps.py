@@ -2,8 +2,9 @@
 
 They are probabilities where the image's seed is background, and jump to probabilities stretched over
 0…1 where it is not: a map of stride 4 would move pixels along every border of the seed. What is smooth
-are logits, which are added up over the scales as they are. The softmax needs those of all classes, but
-of the absent ones no more than their sum: a map of stride 4, whatever their number.
+are logits, which are added up over the scales as they are. The softmax needs those of all classes, but of
+the absent ones no more than the logarithm of their summed exponentials. A fixed mean of their logits
+has most of its detail and is added up like any logit; the rest is smooth enough for a map of stride 4.
 """
 
 import zlib
@@ -24,9 +25,9 @@ class StoredAmn(NamedTuple):
     """What a shard holds of one image.
 
     Attributes:
-        cells: uint16 [k + 1, n]: the logits of all scales (see `join_scales`).
+        cells: uint16 [k + 1 + m, n]: the logits of all scales (see `join_scales`).
         sizes: uint16 [scales, 2].
-        ranges: float32 [k + 1, 2]: what 0 and 65535 stand for in a channel of the cells.
+        ranges: float32 [k + 1 + m, 2]: what 0 and 65535 stand for in a channel of the cells.
         absent: uint16 [2 m, ceil(H/4), ceil(W/4)]: of `AmnMaps`, the map whose enlargement comes closest
             to `absent`, and `absent_strided`.
         absent_ranges: float32 [2 m, 2]: what 0 and 65535 stand for there.
@@ -46,9 +47,10 @@ class AmnMaps(ActivationMaps):
     """Logits of an image, whose sum over the scales a softmax turns into probabilities.
 
     Attributes:
-        logits: float32 [k + 1, h, w] of each scale: background first, then the image's labels.
-        absent: float32 [m, H, W]: the logarithm of the summed exponentials of the other classes' logits;
-            m is 0 where the image shows all classes, else 1.
+        logits: float32 [k + 1 + m, h, w] of each scale: background, the image's labels, then a mean of the
+            other classes; m is 0 where the image shows all classes, else 1.
+        absent: float32 [m, H, W]: what the logarithm of the other classes' summed exponentials exceeds
+            their mean by.
         absent_strided: The same at stride 4, float32 [m, ceil(H/4), ceil(W/4)].
         inside: bool [H, W], where the image's seed is not background: there each channel is min-max
             normalised over the image, elsewhere the probability stays (PAPER section 3).
@@ -75,14 +77,22 @@ class AmnMaps(ActivationMaps):
     def activation(self) -> np.ndarray:
         """See `ActivationMaps`."""
         logits = add_scales(self.logits, self.height, self.width)
-        return mixed_normalisation(probabilities(logits, self.absent), self.inside)
+        return mixed_normalisation(self._probabilities(logits, self.absent), self.inside)
 
     def strided(self) -> np.ndarray:
         """See `ActivationMaps`; the region is reduced by nearest neighbour."""
         size = strided_size(self.height, self.width)
         reduced = self.inside[np.ix_(*map(_nearest, size, self.inside.shape))]
         logits = add_scales(self.logits, *size)
-        return mixed_normalisation(probabilities(logits, self.absent_strided), reduced)
+        return mixed_normalisation(self._probabilities(logits, self.absent_strided), reduced)
+
+    def _probabilities(self, logits: np.ndarray, absent: np.ndarray) -> np.ndarray:
+        """Of the image's labels, by a softmax over all classes: float32 [k, h, w]."""
+        shown = len(logits) - len(absent)
+        logits[shown:] += absent
+        logits -= logits.max(axis=0)
+        np.exp(logits, out=logits)
+        return logits[1:shown] / logits.sum(axis=0)
 
     def stored(self) -> StoredAmn:
         """See `ActivationMaps`."""
@@ -108,19 +118,6 @@ class AmnMaps(ActivationMaps):
             strided,
             _unpacked(stored.inside, height, width),
         )
-
-
-def probabilities(logits: np.ndarray, absent: np.ndarray) -> np.ndarray:
-    """The softmax over background, present and absent classes: float32 [k, h, w] of the present ones.
-
-    Args:
-        logits: float32 [k + 1, h, w], background first.
-        absent: float32 [m, h, w], see `AmnMaps`.
-    """
-    every = np.concatenate([logits, absent])
-    every -= every.max(axis=0)
-    np.exp(every, out=every)
-    return every[1 : len(logits)] / every.sum(axis=0)
 
 
 def mixed_normalisation(probabilities: np.ndarray, inside: np.ndarray) -> np.ndarray:
