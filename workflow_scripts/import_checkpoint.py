@@ -156,7 +156,7 @@ def import_ours(kind: str, file: Path, output: Path, index: Path | None) -> None
     # Class boundaries are those of any classes.
     if kind != "irn" and index is not None:
         description["classes"] = same_classes(description.get("classes", ()), index, str(file))
-    copy_network(file, output, {"imported_from": str(file), **description})
+    copy_network(file, output, {**description, "imported_from": str(file)})
     logger.info("copied %s, a network of this workflow, to %s", file, output)
 
 

@@ -1,9 +1,9 @@
 """Make the activations of one shard with the trained AMN, conditioned on each image's labels.
 
-Writes a safetensors shard of the logits of several scales, each averaged with its mirror image's, and of the
-seed's region (storage/activations.py says how). Readers enlarge and add the logits, take the softmax over
-background and classes, and keep the present ones. Where the image's seed is not background, each is
-stretched to 0…1 over the image; elsewhere the probability stays.
+Writes a safetensors shard of the logits of several scales, each averaged with its mirror image's (of the
+absent classes what the softmax needs), and of the seed's region; storage/amn_maps.py says how. Readers
+enlarge and add the logits and take the softmax over background and all classes. Where the image's seed
+is not background, each present one is stretched to 0…1 over the image; elsewhere the probability stays.
 """
 
 import sys

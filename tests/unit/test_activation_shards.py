@@ -83,6 +83,8 @@ def test_maps_of_all_scales_give_both_maps_of_an_image(tmp_path: Path) -> None:
             np.testing.assert_allclose(strided, expected.strided(), atol=1e-3)
         with pytest.raises(InputError, match="'else'"):
             reader.read_full("else", 21, 33)
+        with pytest.raises(InputError, match=r"is not one of 33×22 pixels .*33×21"):
+            reader.read_strided(RECORDS[0].id, 22, 33)
 
 
 def test_multi_scale_maps_are_what_torch_makes_of_them() -> None:
@@ -114,9 +116,15 @@ def test_maps_of_another_kind_or_that_are_no_numbers_are_refused(tmp_path: Path)
             ActivationWriter(tmp_path / "x", RECORDS, kind) as writer,
         ):
             writer.write(record.id, activation)
+    for other in (Record(record.id, 33, 21, (1,)), Record(record.id, 33, 22, (1, 3))):
+        with (
+            pytest.raises(ValueError, match=r"maps of .*, not \(2, 21, 33\)"),
+            ActivationWriter(tmp_path / "x", RECORDS, CamMaps) as writer,
+        ):
+            writer.write(record.id, cam_maps(other))
     maps.maps[1][0, 0, 0] = np.nan
     with (
-        pytest.raises(ValueError, match="finite"),
+        pytest.raises(InputError, match="values that are no numbers"),
         ActivationWriter(tmp_path / "x", RECORDS, CamMaps) as writer,
     ):
         writer.write(record.id, maps)
@@ -248,7 +256,7 @@ def test_truncated_file_is_named(tmp_path: Path, size: int) -> None:
     path = tmp_path / "x"
     write(path)
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(InputError, match="x: not a complete activation shard"):
+    with pytest.raises(InputError, match="x: not an activation shard"):
         ActivationReader(path)
 
 
@@ -257,7 +265,7 @@ def test_other_files_and_images_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be opened"):
         ActivationReader(path)
     path.write_bytes(struct.pack("<Q", 2) + b"{}")
-    with pytest.raises(InputError, match="not a complete activation shard"):
+    with pytest.raises(InputError, match="not an activation shard"):
         ActivationReader(path)
     write(path)
     with pytest.raises(InputError, match="no activation of image 'else'"):

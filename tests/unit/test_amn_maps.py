@@ -73,6 +73,8 @@ def test_pixels_keep_their_side_of_the_regions_border(tmp_path, low, high, absen
             reader.read_full(record.id, 30, 41)
         with pytest.raises(InputError, match=r"is not one of 41×28 pixels.*the region"):
             reader.read_full(record.id, 28, 41)
+    with pytest.raises(ValueError, match="absent classes"):
+        AmnMaps(maps.logits, maps.absent, maps.absent_strided, maps.inside[1:])
 
 
 def test_what_an_image_takes(tmp_path) -> None:

@@ -138,7 +138,7 @@ def test_amn_equals_the_formulas(networks):
     stored = found.as_stored()
     np.testing.assert_allclose(stored.strided(), strided.numpy(), atol=1e-3)
     # At full size the absent classes' sum comes from a map of stride 4.
-    np.testing.assert_allclose(stored.activation(), full.numpy(), atol=0.03)
+    np.testing.assert_allclose(stored.activation(), full.numpy(), atol=0.02)
 
 
 def test_amn_of_an_image_that_shows_all_classes_equals_the_formulas_to_the_last_digit(networks):
@@ -237,7 +237,7 @@ def test_stored_amn_gives_the_labels_of_the_full_one(tmp_path, height: int, widt
     enlarged = stored_and_read(tmp_path, found, labels)
     for threshold in (0.15, 0.25, 0.45, 0.6, 0.8):
         same = local_labels(full, threshold) == local_labels(enlarged, threshold)
-        assert same.mean() >= 0.995, threshold
+        assert same.mean() >= 0.999, threshold
 
 
 def test_stored_maps_of_an_untrained_amn_give_the_labels_of_the_full_ones(networks):
@@ -250,7 +250,24 @@ def test_stored_maps_of_an_untrained_amn_give_the_labels_of_the_full_ones(networ
     found = amn_activations(network, image, LABELS, CLASSES, seed, SCALES, CPU).as_stored()
     for threshold in (0.05, 0.15, 0.25, 0.45, 0.6):
         same = local_labels(full, threshold) == local_labels(found.activation(), threshold)
-        assert same.mean() >= 0.995, threshold
+        assert same.mean() >= 0.999, threshold
+
+
+def test_half_precision_holds_for_slivers_too(networks):
+    """A feature map of one column: torch's bfloat16 convolutions fail there on some CPUs."""
+    network, image = networks[0], photograph(150, 16)
+    expected = cam_activations(network, image, LABELS, (1.0, 0.5), CPU).activation()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = cam_activations(network, image, LABELS, (1.0, 0.5), CPU).activation()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_amn_is_computed_in_float32_beyond_the_network(networks):
+    network, image, seed = networks[1], photograph(43, 58), np.zeros((43, 58), np.uint8)
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = amn_activations(network, image, LABELS, CLASSES, seed, (1.0,), CPU)
+    arrays = (*maps.logits, maps.absent, maps.absent_strided)
+    assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
 
 
 def test_without_mirror_images_there_is_half_the_sum_of_a_symmetric_picture():

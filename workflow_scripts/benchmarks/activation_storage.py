@@ -7,9 +7,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from workflow_scripts.benchmarks.comparison import Comparison
-from workflow_scripts.benchmarks.scenes import STORED_STRIDE, scenes
+from workflow_scripts.benchmarks.scenes import SCALES, scenes
 from workflow_scripts.refinement.thresholding import local_labels
 from workflow_scripts.storage.activations import ActivationReader, ActivationWriter
+from workflow_scripts.storage.cam_maps import CamMaps
 
 THRESHOLD = 0.30
 
@@ -22,8 +23,8 @@ def measure(rounds: int = 3, *, images: int = 4, height: int = 375, width: int =
             full = scene.activations()
             pickled = pickle.dumps({"keys": np.array(scene.labels), "high_res": full})
             shard = Path(folder) / f"{scene.id}.safetensors"
-            with ActivationWriter(shard, [scene]) as writer:
-                writer.write(scene.id, scene.activations(stride=STORED_STRIDE))
+            with ActivationWriter(shard, [scene], CamMaps) as writer:
+                writer.write(scene.id, scene.cam_maps())
             with ActivationReader(shard) as reader:
                 restored = reader.read_full(scene.id, height, width)
             pairs.append((float(len(pickled)), float(shard.stat().st_size)))
@@ -34,5 +35,5 @@ def measure(rounds: int = 3, *, images: int = 4, height: int = 375, width: int =
         "bytes an image",
         float(np.mean(equal)),
         "equal labels",
-        f"{width}×{height}, 2 classes; reference: pickled float32 of full size",
+        f"{width}×{height}, 2 classes, {len(SCALES)} scales; reference: pickled float32 of full size",
     )

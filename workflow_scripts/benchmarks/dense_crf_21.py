@@ -7,9 +7,10 @@ from scipy.special import softmax
 
 from workflow_scripts.benchmarks.comparison import Comparison, timed_pair
 from workflow_scripts.benchmarks.pydensecrf_reference import refined, unary_from_probabilities
-from workflow_scripts.benchmarks.scenes import Scene, enlarged, scenes
+from workflow_scripts.benchmarks.scenes import Scene, scenes
 from workflow_scripts.refinement import dense_crf
 from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
+from workflow_scripts.storage.scales import add_scales
 
 LABELS = 21
 SETTINGS = EvaluateSegmentationSettings().crf
@@ -21,7 +22,7 @@ def _probabilities(scene: Scene, labels: int) -> np.ndarray:
     maps = 0.3 * np.random.default_rng(1).random((labels, *coarse.shape[1:]), np.float32)
     maps[0] = 0.5
     maps[list(scene.labels)] += coarse
-    return softmax(8 * enlarged(maps / maps.max(), scene.height, scene.width), axis=0)
+    return softmax(8 * add_scales((maps / maps.max(),), scene.height, scene.width), axis=0)
 
 
 def _reference(image: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Scenes of the embedded photographs, and activations as a classifier might give them."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -12,10 +13,11 @@ from scipy import ndimage
 
 from workflow_scripts.datasets.demo import compose
 from workflow_scripts.settings.demo_dataset import DemoDatasetSettings
+from workflow_scripts.storage.cam_maps import CamMaps
 from workflow_scripts.storage.masks import IGNORE
 
 STRIDE = 16
-STORED_STRIDE = 4
+SCALES = (1.0, 0.5, 1.5, 2.0)
 _SMALLEST_SCENE = 64
 _LEAST_SHARE = 0.02
 
@@ -53,18 +55,16 @@ class Scene:
             maps[channel] = blurred / blurred.max()
         return maps
 
-    def activations(self, seed: int = 0, stride: int = 1) -> np.ndarray:
-        """Maps enlarged to every pixel, or every `stride`-th: float32[k, ceil(H/s), ceil(W/s)]."""
-        return enlarged(self.coarse_activations(seed), self.height, self.width, stride)
+    def activations(self, seed: int = 0) -> np.ndarray:
+        """Maps enlarged to every pixel, float32[k, H, W] in 0…1."""
+        return self.cam_maps(seed).activation()
 
-
-def enlarged(coarse: np.ndarray, height: int, width: int, stride: int = 1) -> np.ndarray:
-    """Maps of stride 16 enlarged bilinearly for an image: [K, h, w] → [K, ceil(H/s), ceil(W/s)]."""
-    factor = STRIDE // stride
-    maps = F.interpolate(
-        torch.from_numpy(coarse)[None], scale_factor=factor, mode="bilinear", align_corners=False
-    )[0]
-    return maps[:, : -(-height // stride), : -(-width // stride)].clamp(0, 1).contiguous().numpy()
+    def cam_maps(self, seed: int = 0) -> CamMaps:
+        """Maps of four scales."""
+        coarse = torch.from_numpy(self.coarse_activations(seed))[None]
+        sizes = [[math.ceil(n * s / STRIDE) for n in (self.height, self.width)] for s in SCALES]
+        maps = tuple(F.interpolate(coarse, s, mode="bilinear")[0].numpy() for s in sizes)
+        return CamMaps(maps, self.height, self.width)
 
 
 def _matching(height: int, width: int, classes: int) -> Iterator[Scene]:

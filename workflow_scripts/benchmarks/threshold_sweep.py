@@ -8,10 +8,11 @@ import numpy as np
 
 from workflow_scripts.benchmarks.comparison import Comparison, timed_pair
 from workflow_scripts.benchmarks.numpy_reference import confusion_at
-from workflow_scripts.benchmarks.scenes import STORED_STRIDE, Scene, scenes
+from workflow_scripts.benchmarks.scenes import SCALES, Scene, scenes
 from workflow_scripts.datasets.demo import class_names
 from workflow_scripts.evaluation.threshold_sweep import ThresholdSweep, even_thresholds
-from workflow_scripts.storage.activations import ActivationReader, ActivationWriter, enlarged
+from workflow_scripts.storage.activations import ActivationReader, ActivationWriter
+from workflow_scripts.storage.cam_maps import CamMaps
 
 STEP = 0.01
 DISTINCT_SCENES = 8
@@ -28,12 +29,11 @@ def _numbered(distinct: tuple[Scene, ...], images: int) -> list[Scene]:
 def _store(folder: Path, images: list[Scene]) -> Path:
     """Write the activations as a shard, and as full-size float32 maps, one file an image."""
     shard = folder / "shard.safetensors"
-    with ActivationWriter(shard, images) as writer:
+    with ActivationWriter(shard, images, CamMaps) as writer:
         for number, image in enumerate(images):
-            half = image.activations(number, STORED_STRIDE).astype(np.float16)
-            writer.write(image.id, half)
-            full = enlarged(half, image.height, image.width)
-            np.save(folder / f"{image.id}.npy", full)
+            maps = image.cam_maps(number)
+            writer.write(image.id, maps)
+            np.save(folder / f"{image.id}.npy", maps.as_stored().activation())
     return shard
 
 
@@ -91,7 +91,8 @@ def measure(
         f"seconds for {images} images",
         float(np.mean(equal)),
         "equal confusion matrices",
-        f"{width}×{height}, {len(thresholds)} thresholds; reference: one numpy pass a threshold over "
-        f"stored full-size maps, {passes} passes timed and taken times {len(thresholds) // passes}; "
+        f"{width}×{height}, {len(SCALES)} scales, {len(thresholds)} thresholds; reference: one numpy pass a"
+        f" threshold over stored full-size maps, {passes} passes timed and taken times "
+        f"{len(thresholds) // passes}; "
         "one core each",
     )

@@ -20,7 +20,7 @@ class ColourSeparation:
     pixels are alike, and one of half the image the most. That share is what the same mask explains of
     the image's three mirror images (left to right, upside down, both): with `a` of the image and `b` of
     the mirror images, (a − b) / (1 − b) is left, as in Cohen's κ. Image and activations are compared at
-    the resolution at which activations are stored.
+    stride 4.
     """
 
     def __init__(self, thresholds: Sequence[float] | np.ndarray) -> None:

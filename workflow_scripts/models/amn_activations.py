@@ -18,6 +18,8 @@ from workflow_scripts.storage.amn_maps import AmnMaps
 from workflow_scripts.storage.enlargement import strided_size
 from workflow_scripts.storage.networks import load_network
 
+CHANNELS_AT_ONCE = 20
+
 
 def load_amn(
     path: Path, classes: Sequence[str], device: torch.device
@@ -75,22 +77,34 @@ def amn_activations(
     shown = torch.cat([present.new_zeros(1), present])
     absent = torch.ones(classes + 1, dtype=torch.bool, device=device)
     absent[shown] = False
-    size = image.shape[:2]
+    sizes = image.shape[:2], strided_size(*image.shape[:2])
     kept = [m[0, shown] for m in maps]
-    excess = [torch.zeros(0, *one) for one in (size, strided_size(*size))]
+    excess = [torch.zeros(0, *size) for size in sizes]
     if absent.any():
         others = [m[:, absent] for m in maps]
         # Weighted by their shares, the mean follows the sum of exponentials most closely.
-        weights = F.softmax(add_resized(others, *strided_size(*size)), dim=0).mean(dim=(1, 2))
-        kept = [torch.cat([k, mean_of(m[0], weights)]) for k, m in zip(kept, others, strict=True)]
-        excess = [
-            torch.logsumexp(total, dim=0, keepdim=True) - mean_of(total, weights)
-            for total in (add_resized(others, *one) for one in (size, strided_size(*size)))
-        ]
+        weights = F.softmax(add_resized(others, *sizes[1]), dim=0).mean(dim=(1, 2))
+        means = [(m * weights[:, None, None]).sum(dim=1, keepdim=True) for m in others]
+        kept = [torch.cat([k, m[0]]) for k, m in zip(kept, means, strict=True)]
+        excess = [added_exponentials(others, *s) - add_resized(means, *s) for s in sizes]
     full, strided = (one.cpu().numpy() for one in excess)
     return AmnMaps(tuple(one.cpu().numpy() for one in kept), full, strided, seed != 0)
 
 
-def mean_of(logits: Tensor, weights: Tensor) -> Tensor:
-    """The weighted mean of the channels: [A, h, w], [A] → [1, h, w]."""
-    return (logits * weights[:, None, None]).sum(dim=0, keepdim=True)
+def added_exponentials(logits: Sequence[Tensor], height: int, width: int) -> Tensor:
+    """The logarithm of the summed exponentials of all channels at a size.
+
+    Args:
+        logits: float32 [1, A, h', w'] of each scale, which are added up.
+        height: Rows of the result.
+        width: Its columns.
+
+    Returns:
+        float32 [1, height, width]. Some channels at a time are enlarged, so that memory does not grow
+        with their number.
+    """
+    total = torch.full((1, height, width), -torch.inf, device=logits[0].device)
+    for part in zip(*(scale.split(CHANNELS_AT_ONCE, dim=1) for scale in logits), strict=True):
+        some = torch.logsumexp(add_resized(part, height, width), dim=0, keepdim=True)
+        total = torch.logaddexp(total, some)
+    return total

@@ -1,6 +1,7 @@
 """Multi-scale inference with mirror images."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor
 
 from workflow_scripts.datasets.transforms import normalise, rescale
 from workflow_scripts.models.backbones import Backbone
+
+# Width in pixels up to which a feature map of stride 16 has one column.
+NARROW = 16
 
 
 @torch.inference_mode()
@@ -37,9 +41,19 @@ def maps_at_scales(
     for scale in scales:
         view = torch.from_numpy(normalise(rescale(image, scale), backbone.mean, backbone.std))
         batch = torch.stack([view, view.flip(-1)]) if flip else view[None]
-        maps = maps_of(batch.to(device).contiguous(memory_format=torch.channels_last)).float()
+        with _exact_where_narrow(view.shape[-1], device):
+            maps = maps_of(batch.to(device).contiguous(memory_format=torch.channels_last)).float()
         merged.append(maps[:1] + maps[1:].flip(-1) if flip else maps)
     return merged
+
+
+def _exact_where_narrow(width: int, device: torch.device) -> AbstractContextManager[object]:
+    """float32 for slivers, whatever surrounds.
+
+    torch 2.14 gives wrong values or NaN for a convolution of stride 2 in bfloat16 whose result is one column
+    wide, on CPUs with AMX.
+    """
+    return torch.autocast(device.type, enabled=False) if width <= NARROW else nullcontext()
 
 
 @torch.inference_mode()

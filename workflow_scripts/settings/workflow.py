@@ -227,6 +227,11 @@ class WorkflowSettings(Settings):
             if method not in (spread if boundary else networks):
                 known = ", ".join(spread if boundary else networks)
                 raise ValueError(f"{what} `{method}` is none of {known}")
+            sources = [] if boundary else map(self.seeds_source, self.methods)
+            if method not in (*self.methods, *sources):
+                raise ValueError(
+                    f"{what} `methods` does not have `{method}`; add it, or take it out"
+                )
         return self
 
     @model_validator(mode="after")

@@ -11,12 +11,12 @@ class ActivationMaps(ABC):
     """The maps of an image at the resolution at which a network made them, scale by scale.
 
     The two maps that the published methods use, of stride 4 and of full size, are made of the same few
-    maps of stride 16, enlarged in two ways. So neither is stored: what they are made of is smaller than
-    either, and gives both to the last pixel.
+    maps of stride 16, enlarged in two ways: these are stored instead.
 
     Attributes:
         kind: What a shard of such maps calls itself.
         names: What the tensors are called that a shard holds, in the order in which `stored` returns them.
+        channels: Number of the image's labels, k.
         height: Rows of the image.
         width: Columns of the image.
     """
@@ -25,6 +25,11 @@ class ActivationMaps(ABC):
     names: ClassVar[tuple[str, ...]]
     height: int
     width: int
+
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """See above."""
 
     @abstractmethod
     def activation(self) -> np.ndarray:

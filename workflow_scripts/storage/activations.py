@@ -1,4 +1,4 @@
-"""Shards of class activations: two bytes a value, a quarter of the image's size or less, one file a shard.
+"""Shards of class activations: one file a shard, two bytes a value.
 
 Of an image, the published methods use two maps with k channels, one for each of its labels in the index's
 order, and values in 0…1: one of stride 4, where boundaries spread it, and one of full size, which
@@ -138,6 +138,10 @@ class ActivationWriter:
         if not isinstance(activation, expected_type):
             raise ValueError(f"image {image_id!r}: {type(activation)}, expected {expected_type}")
         if isinstance(activation, ActivationMaps):
+            found = activation.channels, activation.height, activation.width
+            wanted = len(record.labels), record.height, record.width
+            if found != wanted:
+                raise ValueError(f"image {image_id!r}: maps of {found}, not {wanted}")
             tensors = activation.stored()
         else:
             expected = activation_shape(record)
@@ -146,7 +150,11 @@ class ActivationWriter:
             tensors = (self._half(image_id, activation),)
         for suffix, tensor in zip(self._suffixes, tensors, strict=True):
             if not np.isfinite(tensor).all():
-                raise ValueError(f"image {image_id!r}: activations must be finite numbers")
+                raise InputError(
+                    f"image {image_id!r}: the network gives values that are no numbers. Its training"
+                    " failed, or half precision does not suffice: lower the learning rate, or set"
+                    " `training.precision: float32`."
+                )
             self._append(image_id + suffix, tensor)
         self._written += 1
 
@@ -215,17 +223,18 @@ class ActivationReader(PositionedFile):
         super().__init__(path)
         try:
             self._start, self._kind, self._tensors = self._read_header()
+            self._ids = tuple(dict.fromkeys(name.partition(_MARK)[0] for name in self._tensors))
         except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
             self.close()
             raise InputError(
-                f"{self.path}: not a complete activation shard ({error}). Delete the file, so that"
+                f"{self.path}: not an activation shard that can be read ({error}). Delete the file, so that"
                 " the stage that writes it runs again."
             ) from error
 
     @property
     def ids(self) -> tuple[str, ...]:
         """Ids of the images, in the order in which they were written."""
-        return tuple(dict.fromkeys(name.partition(_MARK)[0] for name in self._tensors))
+        return self._ids
 
     def read_strided(self, image_id: str, height: int, width: int) -> np.ndarray:
         """Return the activation at stride 4 of an image of `height` × `width` pixels.
@@ -287,7 +296,9 @@ class ActivationReader(PositionedFile):
         if 8 + length > size:
             raise ValueError("the header is cut off")
         header = json.loads(self.read_at(8, length))
-        kind = header.pop(_RESERVED_KEY)["kind"]
+        kind = header.pop(_RESERVED_KEY).get("kind")
+        if kind is None:
+            raise ValueError("it was written by another version of the workflow")
         if kind not in (_STRIDED, *_KINDS):
             raise ValueError(f"it holds {kind!r}")
         tensors = {}

@@ -53,7 +53,7 @@ class AmnMaps(ActivationMaps):
             their mean by.
         absent_strided: The same at stride 4, float32 [m, ceil(H/4), ceil(W/4)].
         inside: bool [H, W], where the image's seed is not background: there each channel is min-max
-            normalised over the image, elsewhere the probability stays (PAPER section 3).
+            normalised over the image, elsewhere the probability stays (published code).
     """
 
     kind = "amn"
@@ -63,6 +63,20 @@ class AmnMaps(ActivationMaps):
     absent: np.ndarray
     absent_strided: np.ndarray
     inside: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where sizes do not fit each other."""
+        sizes = self.inside.shape, strided_size(*self.inside.shape)
+        if (self.absent.shape[1:], self.absent_strided.shape[1:]) != sizes:
+            raise ValueError(
+                f"absent classes of {self.absent.shape} and {self.absent_strided.shape} for a seed of"
+                f" {self.inside.shape}"
+            )
+
+    @property
+    def channels(self) -> int:
+        """See `ActivationMaps`."""
+        return len(self.logits[0]) - 1 - len(self.absent)
 
     @property
     def height(self) -> int:  # type: ignore[override]
@@ -138,7 +152,8 @@ def _in_steps(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     axes = tuple(range(1, values.ndim))
     low, high = (ends(axis=axes, keepdims=True) for ends in (values.min, values.max))
     spread = np.where(high > low, high - low, 1)
-    steps = np.rint((values - low) / spread * _STEPS).astype(np.uint16)
+    with np.errstate(invalid="ignore"):  # what is no number shows in the range
+        steps = np.rint((values - low) / spread * _STEPS).astype(np.uint16)
     return steps, np.stack([low.ravel(), high.ravel()], axis=1).astype(np.float32)
 
 

@@ -20,7 +20,7 @@ class StoredCam(NamedTuple):
 
     Attributes:
         cells: float16 [k, n]: the maps of all scales (see `join_scales`), 0…1.
-        sizes: uint16 [scales, 2].
+        sizes: uint16 [1 + scales, 2]: of the image, and of each scale's map.
         peaks: float32 [k]: what a channel's cells are multiplied by.
     """
 
@@ -40,6 +40,11 @@ class CamMaps(ActivationMaps):
     height: int
     width: int
 
+    @property
+    def channels(self) -> int:
+        """See `ActivationMaps`."""
+        return len(self.maps[0])
+
     def activation(self) -> np.ndarray:
         """See `ActivationMaps`."""
         rounded = (-(-side // CELL) * CELL for side in (self.height, self.width))
@@ -55,14 +60,17 @@ class CamMaps(ActivationMaps):
         cells, sizes = join_scales(self.maps)
         peaks = cells.max(axis=1)
         share = cells / np.maximum(peaks, np.finfo(np.float32).tiny)[:, None]
+        sizes = np.insert(sizes, 0, (self.height, self.width), axis=0)
         return StoredCam(share.astype(np.float16), sizes, peaks)
 
     @classmethod
     def restored(cls, tensors: Sequence[np.ndarray], height: int, width: int) -> Self:
         """See `ActivationMaps`; `tensors` are those of `StoredCam`."""
         stored = StoredCam(*tensors)
+        if (*stored.sizes[0],) != (height, width):
+            raise ValueError(f"but of {stored.sizes[0][1]}×{stored.sizes[0][0]}")
         cells = stored.cells * stored.peaks[:, None]
-        return cls(split_scales(cells, stored.sizes), height, width)
+        return cls(split_scales(cells, stored.sizes[1:]), height, width)
 
 
 def normalise_by_maximum(activations: np.ndarray) -> np.ndarray:

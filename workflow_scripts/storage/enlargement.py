@@ -23,32 +23,32 @@ def enlarge(small: np.ndarray, height: int, width: int) -> np.ndarray:
     of the input, clamped at the border. Rows are interpolated before columns, in float32.
     """
     rows, columns = small.shape[1:]
-    return _resampled(small, enlarging_weights(rows, height), enlarging_weights(columns, width))
+    large = np.zeros((len(small), height, width), np.float32)
+    _add(small, enlarging_weights(rows, height), enlarging_weights(columns, width), large)
+    return large
 
 
-def resize(small: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize float32[k, h, w] bilinearly to float32[k, height, width], as `enlarge` does to any size."""
+def add_resized(small: np.ndarray, large: np.ndarray) -> None:
+    """Resize float32[k, h, w] bilinearly, as `enlarge` does, and add it to `large`, float32[k, H, W]."""
     rows, columns = small.shape[1:]
-    return _resampled(
-        small, _weights(rows, height, rows / height), _weights(columns, width, columns / width)
-    )
+    height, width = large.shape[1:]
+    vertical = _weights(rows, height, rows / height)
+    _add(small, vertical, _weights(columns, width, columns / width), large)
 
 
-def _resampled(small: np.ndarray, vertical: Weights, horizontal: Weights) -> np.ndarray:
+def _add(small: np.ndarray, vertical: Weights, horizontal: Weights, large: np.ndarray) -> None:
     y_low, y_high, y_second = vertical
     x_low, x_high, x_second = horizontal
-    large = np.empty((len(small), len(y_low), len(x_low)), np.float32)
-    _interpolate(
+    _add_interpolated(
         np.ascontiguousarray(small, np.float32),
         (y_low, y_high, 1 - y_second, y_second),
         (x_low, x_high, 1 - x_second, x_second),
         large,
     )
-    return large
 
 
 @compiled
-def _interpolate(
+def _add_interpolated(
     small: np.ndarray,
     vertical: tuple[np.ndarray, ...],
     horizontal: tuple[np.ndarray, ...],
@@ -65,7 +65,7 @@ def _interpolate(
             for x in range(columns):
                 row[x] = low[x] * y_first[y] + high[x] * y_second[y]
             for x in range(width):
-                large[channel, y, x] = row[x_low[x]] * x_first[x] + row[x_high[x]] * x_second[x]
+                large[channel, y, x] += row[x_low[x]] * x_first[x] + row[x_high[x]] * x_second[x]
 
 
 def reduce(large: np.ndarray) -> np.ndarray:
@@ -78,7 +78,7 @@ def reduce(large: np.ndarray) -> np.ndarray:
     return rows @ large.astype(np.float32, copy=False) @ columns.T
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def _least_squares(length: int) -> np.ndarray:
     """The pseudo-inverse of enlarging an axis, float32[ceil(length / 4), length]."""
     size = -(-length // STRIDE)
@@ -87,7 +87,7 @@ def _least_squares(length: int) -> np.ndarray:
     pixels = np.arange(length)
     np.add.at(enlarging, (pixels, low), 1 - weight)
     np.add.at(enlarging, (pixels, high), weight)
-    return np.linalg.pinv(enlarging).astype(np.float32)
+    return np.linalg.solve(enlarging.T @ enlarging, enlarging.T).astype(np.float32)
 
 
 def enlarging_weights(size: int, length: int) -> Weights:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from workflow_scripts.storage.enlargement import resize
+from workflow_scripts.storage.enlargement import add_resized
 
 Maps = tuple[np.ndarray, ...]
 """float32 [k, h, w] of each scale."""
@@ -32,7 +32,7 @@ def split_scales(cells: np.ndarray, sizes: np.ndarray) -> Maps:
 
 def add_scales(maps: Maps, height: int, width: int) -> np.ndarray:
     """Enlarge the maps of all scales bilinearly to one size and add them up, float32 [k, height, width]."""
-    total, *others = (resize(one, height, width) for one in maps)
-    for other in others:
-        total += other
+    total = np.zeros((len(maps[0]), height, width), np.float32)
+    for one in maps:
+        add_resized(one, total)
     return total
