@@ -35,7 +35,9 @@ def amn_maps(record: Record, low: float = -6, high: float = 3, absent: int = 1) 
     )
     small, strided = random.uniform(0, 3, (2, absent, *size)).astype(np.float32)
     inside = random.random((record.height, record.width)) < 0.3
-    return AmnMaps(logits, enlarge(small, record.height, record.width), strided, inside)
+    return AmnMaps(
+        len(record.labels), logits, enlarge(small, record.height, record.width), strided, inside
+    )
 
 
 @pytest.mark.parametrize("offset", [0, 1e4])
@@ -45,10 +47,10 @@ def test_the_softmax_by_hand(offset: float) -> None:
     logits = np.broadcast_to(np.log(exponentials) + offset, (4, 1, 1)).astype(np.float32)
     excess = np.full((1, 1, 1), np.log(4), np.float32)
     outside = np.zeros((1, 1), bool)
-    found = AmnMaps((logits,), excess, excess, outside)
+    found = AmnMaps(2, (logits,), excess, excess, outside)
     np.testing.assert_allclose(found.activation().ravel(), [0.2, 0.3], rtol=2e-3)
     np.testing.assert_allclose(found.strided().ravel(), [0.2, 0.3], rtol=2e-3)
-    found = AmnMaps((logits[:3],), excess[:0], excess[:0], outside)
+    found = AmnMaps(2, (logits[:3],), excess[:0], excess[:0], outside)
     np.testing.assert_allclose(found.activation().ravel(), [1 / 3, 1 / 2], rtol=2e-3)
 
 
@@ -74,7 +76,7 @@ def test_pixels_keep_their_side_of_the_regions_border(tmp_path, low, high, absen
         with pytest.raises(InputError, match=r"is not one of 41×28 pixels.*the region"):
             reader.read_full(record.id, 28, 41)
     with pytest.raises(ValueError, match="absent classes"):
-        AmnMaps(maps.logits, maps.absent, maps.absent_strided, maps.inside[1:])
+        AmnMaps(2, maps.logits, maps.absent, maps.absent_strided, maps.inside[1:])
 
 
 def test_what_an_image_takes(tmp_path) -> None:
@@ -87,7 +89,7 @@ def test_what_an_image_takes(tmp_path) -> None:
         cells = tuple(np.zeros((len(labels) + 2, *shape), np.float32) for shape in shapes)
         others = np.zeros((1, 375, 500), np.float32)
         seed = np.hypot(*np.mgrid[-187:188, -250:250]) < 100
-        maps = AmnMaps(cells, others, reduce(others), seed)
+        maps = AmnMaps(len(labels), cells, others, reduce(others), seed)
         with ActivationWriter(tmp_path / "x", [record], AmnMaps) as writer:
             writer.write(record.id, maps)
         sizes.append((tmp_path / "x").stat().st_size)

@@ -137,8 +137,7 @@ def test_amn_equals_the_formulas(networks):
     np.testing.assert_allclose(found.activation(), full.numpy(), atol=1e-3)
     stored = found.as_stored()
     np.testing.assert_allclose(stored.strided(), strided.numpy(), atol=1e-3)
-    # At full size the absent classes' sum comes from a map of stride 4.
-    np.testing.assert_allclose(stored.activation(), full.numpy(), atol=0.02)
+    np.testing.assert_allclose(stored.activation(), full.numpy(), atol=1e-3)
 
 
 def test_amn_of_an_image_that_shows_all_classes_equals_the_formulas_to_the_last_digit(networks):

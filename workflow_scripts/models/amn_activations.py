@@ -18,6 +18,8 @@ from workflow_scripts.storage.amn_maps import AmnMaps
 from workflow_scripts.storage.enlargement import strided_size
 from workflow_scripts.storage.networks import load_network
 
+# Absent classes of a larger share of an image are kept apart, up to so many.
+LEAST_SHARE, MOST_EXTRA = 0.01, 8
 CHANNELS_AT_ONCE = 20
 
 
@@ -74,21 +76,41 @@ def amn_activations(
 
     views = 2 * len(scales)
     maps = [m / views for m in maps_at_scales(image, scales, network.backbone, logits, device)]
-    shown = torch.cat([present.new_zeros(1), present])
-    absent = torch.ones(classes + 1, dtype=torch.bool, device=device)
-    absent[shown] = False
     sizes = image.shape[:2], strided_size(*image.shape[:2])
-    kept = [m[0, shown] for m in maps]
+    kept, left = channels_to_keep(maps, labels, sizes[1])
+    stored = [m[0, kept] for m in maps]
     excess = [torch.zeros(0, *size) for size in sizes]
-    if absent.any():
-        others = [m[:, absent] for m in maps]
+    if len(left):
+        others = [m[:, left] for m in maps]
         # Weighted by their shares, the mean follows the sum of exponentials most closely.
         weights = F.softmax(add_resized(others, *sizes[1]), dim=0).mean(dim=(1, 2))
         means = [(m * weights[:, None, None]).sum(dim=1, keepdim=True) for m in others]
-        kept = [torch.cat([k, m[0]]) for k, m in zip(kept, means, strict=True)]
+        stored = [torch.cat([k, m[0]]) for k, m in zip(stored, means, strict=True)]
         excess = [added_exponentials(others, *s) - add_resized(means, *s) for s in sizes]
     full, strided = (one.cpu().numpy() for one in excess)
-    return AmnMaps(tuple(one.cpu().numpy() for one in kept), full, strided, seed != 0)
+    cells = tuple(one.cpu().numpy() for one in stored)
+    return AmnMaps(len(labels), cells, full, strided, seed != 0)
+
+
+def channels_to_keep(
+    maps: Sequence[Tensor], labels: Sequence[int], size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Background, an image's labels and the other classes that count there; and what is left.
+
+    Args:
+        maps: Logits float32 [1, C + 1, h', w'] of each scale, which are added up.
+        labels: Class numbers of the image, from 1.
+        size: Rows and columns at which the classes' shares are measured.
+
+    Returns:
+        Channels, int64 [1 + k + e] and int64 [C - k - e].
+    """
+    shares = F.softmax(add_resized(maps, *size), dim=0).mean(dim=(1, 2))
+    shares[[0, *labels]] = 0
+    order = shares.argsort(descending=True, stable=True)
+    extra = min(int((shares >= LEAST_SHARE).sum()), MOST_EXTRA)
+    shown = torch.tensor([0, *labels], device=order.device)
+    return torch.cat([shown, order[:extra]]), order[extra : len(order) - len(shown)]
 
 
 def added_exponentials(logits: Sequence[Tensor], height: int, width: int) -> Tensor:

@@ -23,13 +23,9 @@ class ActivationMaps(ABC):
 
     kind: ClassVar[str]
     names: ClassVar[tuple[str, ...]]
+    channels: int
     height: int
     width: int
-
-    @property
-    @abstractmethod
-    def channels(self) -> int:
-        """See above."""
 
     @abstractmethod
     def activation(self) -> np.ndarray:

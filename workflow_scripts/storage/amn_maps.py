@@ -3,8 +3,9 @@
 They are probabilities where the image's seed is background, and jump to probabilities stretched over
 0…1 where it is not: a map of stride 4 would move pixels along every border of the seed. What is smooth
 are logits, which are added up over the scales as they are. The softmax needs those of all classes, but of
-the absent ones no more than the logarithm of their summed exponentials. A fixed mean of their logits
-has most of its detail and is added up like any logit; the rest is smooth enough for a map of stride 4.
+the absent ones no more than the logarithm of their summed exponentials. Those that have a share of the
+image are kept as they are. A fixed mean of the logits of the others has most of their sum's detail and
+is added up like any logit; the rest is smooth enough for a map of stride 4.
 """
 
 import zlib
@@ -25,15 +26,17 @@ class StoredAmn(NamedTuple):
     """What a shard holds of one image.
 
     Attributes:
-        cells: uint16 [k + 1 + m, n]: the logits of all scales (see `join_scales`).
+        labels: uint16 [1]: k.
+        cells: uint16 [1 + k + e + m, n]: the logits of all scales (see `join_scales`).
         sizes: uint16 [scales, 2].
-        ranges: float32 [k + 1 + m, 2]: what 0 and 65535 stand for in a channel of the cells.
+        ranges: float32 [1 + k + e + m, 2]: what 0 and 65535 stand for in a channel of the cells.
         absent: uint16 [2 m, ceil(H/4), ceil(W/4)]: of `AmnMaps`, the map whose enlargement comes closest
             to `absent`, and `absent_strided`.
         absent_ranges: float32 [2 m, 2]: what 0 and 65535 stand for there.
         inside: The region, uint8 [b]: a bit a pixel, row by row, zlib-compressed.
     """
 
+    labels: np.ndarray
     cells: np.ndarray
     sizes: np.ndarray
     ranges: np.ndarray
@@ -47,10 +50,10 @@ class AmnMaps(ActivationMaps):
     """Logits of an image, whose sum over the scales a softmax turns into probabilities.
 
     Attributes:
-        logits: float32 [k + 1 + m, h, w] of each scale: background, the image's labels, then a mean of the
-            other classes; m is 0 where the image shows all classes, else 1.
-        absent: float32 [m, H, W]: what the logarithm of the other classes' summed exponentials exceeds
-            their mean by.
+        channels: Number of the image's labels, k.
+        logits: float32 [1 + k + e + m, h, w] of each scale: background, the image's labels, e of the other
+            classes, then a mean of those that are left; m is 0 where none is, else 1.
+        absent: float32 [m, H, W]: what the logarithm of their summed exponentials exceeds their mean by.
         absent_strided: The same at stride 4, float32 [m, ceil(H/4), ceil(W/4)].
         inside: bool [H, W], where the image's seed is not background: there each channel is min-max
             normalised over the image, elsewhere the probability stays (published code).
@@ -59,6 +62,7 @@ class AmnMaps(ActivationMaps):
     kind = "amn"
     names = StoredAmn._fields
 
+    channels: int
     logits: Maps
     absent: np.ndarray
     absent_strided: np.ndarray
@@ -72,11 +76,6 @@ class AmnMaps(ActivationMaps):
                 f"absent classes of {self.absent.shape} and {self.absent_strided.shape} for a seed of"
                 f" {self.inside.shape}"
             )
-
-    @property
-    def channels(self) -> int:
-        """See `ActivationMaps`."""
-        return len(self.logits[0]) - 1 - len(self.absent)
 
     @property
     def height(self) -> int:  # type: ignore[override]
@@ -102,11 +101,10 @@ class AmnMaps(ActivationMaps):
 
     def _probabilities(self, logits: np.ndarray, absent: np.ndarray) -> np.ndarray:
         """Of the image's labels, by a softmax over all classes: float32 [k, h, w]."""
-        shown = len(logits) - len(absent)
-        logits[shown:] += absent
+        logits[len(logits) - len(absent) :] += absent
         logits -= logits.max(axis=0)
         np.exp(logits, out=logits)
-        return logits[1:shown] / logits.sum(axis=0)
+        return logits[1 : 1 + self.channels] / logits.sum(axis=0)
 
     def stored(self) -> StoredAmn:
         """See `ActivationMaps`."""
@@ -117,7 +115,8 @@ class AmnMaps(ActivationMaps):
         )
         packed = zlib.compress(np.packbits(self.inside).tobytes(), 9)
         inside = np.frombuffer(packed, np.uint8)
-        return StoredAmn(steps, sizes, ranges, absent, absent_ranges, inside)
+        labels = np.array([self.channels], np.uint16)
+        return StoredAmn(labels, steps, sizes, ranges, absent, absent_ranges, inside)
 
     @classmethod
     def restored(cls, tensors: Sequence[np.ndarray], height: int, width: int) -> Self:
@@ -127,6 +126,7 @@ class AmnMaps(ActivationMaps):
             raise ValueError(f"its map of stride 4 has the shape {stored.absent.shape}")
         absent, strided = np.split(_of_steps(stored.absent, stored.absent_ranges), 2)
         return cls(
+            int(stored.labels[0]),
             split_scales(_of_steps(stored.cells, stored.ranges), stored.sizes),
             enlarge(absent, height, width),
             strided,

@@ -41,7 +41,7 @@ class CamMaps(ActivationMaps):
     width: int
 
     @property
-    def channels(self) -> int:
+    def channels(self) -> int:  # type: ignore[override]
         """See `ActivationMaps`."""
         return len(self.maps[0])
 
