@@ -147,7 +147,7 @@ def convert(
 
 
 def import_ours(kind: str, file: Path, output: Path, index: Path | None) -> None:
-    """Copy a network that this workflow wrote, with a description that says where it is from.
+    """Copy a network that this workflow wrote, with a description that says where it is from at first.
 
     Raises:
         InputError: It is of another kind, or was trained on other classes than the index's.
@@ -156,7 +156,7 @@ def import_ours(kind: str, file: Path, output: Path, index: Path | None) -> None
     # Class boundaries are those of any classes.
     if kind != "irn" and index is not None:
         description["classes"] = same_classes(description.get("classes", ()), index, str(file))
-    copy_network(file, output, {**description, "imported_from": str(file)})
+    copy_network(file, output, {"imported_from": str(file), **description})
     logger.info("copied %s, a network of this workflow, to %s", file, output)
 
 
