@@ -12,7 +12,7 @@ from torch import Tensor
 from tests.tiny_backbone import TinyBackbone
 from workflow_scripts.datasets.index import ImageRecord
 from workflow_scripts.models.amn import AmnNetwork
-from workflow_scripts.models.amn_activations import amn_activations
+from workflow_scripts.models.amn_activations import amn_activations, channels_to_keep
 from workflow_scripts.models.backbones import build_backbone
 from workflow_scripts.models.cam import CamNetwork
 from workflow_scripts.models.cam_activations import cam_activations
@@ -250,6 +250,15 @@ def test_stored_maps_of_an_untrained_amn_give_the_labels_of_the_full_ones(networ
     for threshold in (0.05, 0.15, 0.25, 0.45, 0.6):
         same = local_labels(full, threshold) == local_labels(found.activation(), threshold)
         assert same.mean() >= 0.999, threshold
+
+
+def test_channels_are_kept_by_their_share_and_none_is_lost():
+    """Background, two labels, one absent class that counts; three are left, two of them of no share at all."""
+    logits = torch.tensor([0.0, 5.0, -300.0, 4.0, -300.0, -300.0, -20.0])
+    maps = [logits[None, :, None, None].expand(1, 7, 2, 3)]
+    kept, left = channels_to_keep(maps, (1, 5), (4, 5))
+    assert kept.tolist() == [0, 1, 5, 3]
+    assert left.tolist() == [6, 2, 4]
 
 
 def test_half_precision_holds_for_slivers_too(networks):

@@ -106,7 +106,7 @@ def channels_to_keep(
         Channels, int64 [1 + k + e] and int64 [C - k - e].
     """
     shares = F.softmax(add_resized(maps, *size), dim=0).mean(dim=(1, 2))
-    shares[[0, *labels]] = 0
+    shares[[0, *labels]] = -1  # behind those whose share is 0
     order = shares.argsort(descending=True, stable=True)
     extra = min(int((shares >= LEAST_SHARE).sum()), MOST_EXTRA)
     shown = torch.tensor([0, *labels], device=order.device)
