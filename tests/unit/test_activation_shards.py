@@ -118,7 +118,7 @@ def test_maps_of_another_kind_or_that_are_no_numbers_are_refused(tmp_path: Path)
             writer.write(record.id, activation)
     for other in (Record(record.id, 33, 21, (1,)), Record(record.id, 33, 22, (1, 3))):
         with (
-            pytest.raises(ValueError, match=r"maps of .*, not \(2, 21, 33\)"),
+            pytest.raises(InputError, match=r"the index says \(2, 21, 33\)"),
             ActivationWriter(tmp_path / "x", RECORDS, CamMaps) as writer,
         ):
             writer.write(record.id, cam_maps(other))

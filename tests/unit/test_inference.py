@@ -253,7 +253,7 @@ def test_stored_maps_of_an_untrained_amn_give_the_labels_of_the_full_ones(networ
 
 
 def test_channels_are_kept_by_their_share_and_none_is_lost():
-    """Background, two labels, one absent class that counts; three are left, two of them of no share at all."""
+    """Background, two labels, one absent class that counts; three are left, two of no share at all."""
     logits = torch.tensor([0.0, 5.0, -300.0, 4.0, -300.0, -300.0, -20.0])
     maps = [logits[None, :, None, None].expand(1, 7, 2, 3)]
     kept, left = channels_to_keep(maps, (1, 5), (4, 5))

@@ -93,7 +93,8 @@ class ActivationWriter:
     They are maps of stride 4, or of a `kind`, what a network's are made of. With `peaks`, values may
     exceed 1, as those of a map do whose *enlargement* is normalised: reading cuts what is left of that.
     The file appears under its name once the last image is written and the block left without an error.
-    Wrong order, shape, kind or values, and missing images, raise ValueError.
+    Wrong order, shape, kind or values, and missing images, raise ValueError; an image that is not as its
+    record says, and values that are no numbers, InputError.
     """
 
     def __init__(
@@ -141,7 +142,11 @@ class ActivationWriter:
             found = activation.channels, activation.height, activation.width
             wanted = len(record.labels), record.height, record.width
             if found != wanted:
-                raise ValueError(f"image {image_id!r}: maps of {found}, not {wanted}")
+                raise InputError(
+                    f"image {image_id!r}: labels, height and width are {found}, the index says {wanted}."
+                    " The image was replaced after the index was made: delete the index, so that it is"
+                    " made anew."
+                )
             tensors = activation.stored()
         else:
             expected = activation_shape(record)
