@@ -1,6 +1,6 @@
 """The tables of docs/thresholds.md, from what compare_thresholds wrote.
 
-`python -m workflow_scripts.planning.threshold_table study-train.csv …` writes them anew: the first
+`python -m tools.threshold_table study-train.csv …` writes them anew: the first
 file's in full, then the regrets of all.
 """
 
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-from workflow_scripts.planning.documentation import ROOT, between
+from tools.documentation import ROOT, between
 
 DOCUMENT = ROOT / "docs" / "thresholds.md"
-BEGIN = "<!-- rules: made by `python -m workflow_scripts.planning.threshold_table` -->"
+BEGIN = "<!-- rules: made by `python -m tools.threshold_table` -->"
 END = "<!-- end of rules -->"
 TITLES = {"cam": "CAM", "amn": "AMN"}
 

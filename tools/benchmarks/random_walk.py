@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workflow_scripts.benchmarks.comparison import Comparison, timed_pair
+from tools.benchmarks.comparison import Comparison, timed_pair
 from workflow_scripts.models.path_index import half_disc, largest_on_path
 from workflow_scripts.refinement.random_walk import propagate
 

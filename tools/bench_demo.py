@@ -9,7 +9,6 @@ nothing and shows the tables of such a file, or puts them into a page.
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,14 +19,12 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from workflow_scripts.benchmarks import dense_crf_seeds, threshold_sweep
-from workflow_scripts.benchmarks.demo_comparison import compare
-from workflow_scripts.benchmarks.demo_run import DemoRun, run_demo
-from workflow_scripts.benchmarks.demo_table import BEGIN, COMMAND, END, demo_table
-from workflow_scripts.benchmarks.scenes import scenes
-from workflow_scripts.benchmarks.surroundings import write
-from workflow_scripts.benchmarks.table import insert, read_bench
-from workflow_scripts.console.stage import NoSettings, StageFiles, run_stage
+from tools.benchmarks import dense_crf_seeds, threshold_sweep
+from tools.benchmarks.command import MeasuringCommand, MeasuringFiles
+from tools.benchmarks.demo_comparison import compare
+from tools.benchmarks.demo_run import DemoRun, run_demo
+from tools.benchmarks.demo_table import BEGIN, END, demo_table
+from tools.benchmarks.scenes import scenes
 from workflow_scripts.errors import InputError
 from workflow_scripts.refinement.dense_crf import refine
 from workflow_scripts.refinement.mean_field import WIDEST
@@ -38,7 +35,7 @@ logger = logging.getLogger(__name__)
 SMALL = {"images": 1, "height": 41, "width": 53}
 
 
-class Files(StageFiles):
+class Files(MeasuringFiles):
     """What to run, and outputs."""
 
     output: Path = Field(Path("results/bench/demo.json"), description="file to write (JSON)")
@@ -48,7 +45,6 @@ class Files(StageFiles):
         description="configuration of both runs, as for snakemake",
     )
     rounds: int = Field(1, ge=1, description="how often both are run")
-    threads: int = Field(os.cpu_count() or 1, ge=1, description="processor cores of each run")
     folder: Path | None = Field(
         None, description="empty folder in which the runs are kept; removed if left out"
     )
@@ -56,15 +52,6 @@ class Files(StageFiles):
         None,
         description="summary.json of several trials, whose deviations stand beside the differences",
     )
-    table: Path | None = Field(None, description="demo.json to show as Markdown tables")
-    page: Path | None = Field(
-        None, description="with --table: page whose lines between the markers the tables replace"
-    )
-
-    @property
-    def owned(self) -> Path | None:
-        """The output, unless nothing is measured."""
-        return self.output if self.table is None else None
 
 
 @contextmanager
@@ -103,7 +90,7 @@ def warm_up() -> None:
         refine(scene.image, unary, SweepSettings().crf)
 
 
-def measure(files: Files, folder: Path) -> list[tuple[DemoRun, DemoRun]]:
+def run_pairs(files: Files, folder: Path) -> list[tuple[DemoRun, DemoRun]]:
     """(reference, ours) of each round; who goes first alternates."""
     runs = []
     for number in range(files.rounds):
@@ -117,30 +104,25 @@ def measure(files: Files, folder: Path) -> list[tuple[DemoRun, DemoRun]]:
     return runs
 
 
-def work(files: Files, settings: NoSettings) -> None:
-    """Measure and write, or show what was measured."""
-    if files.table is not None:
-        text = demo_table(read_bench(files.table, COMMAND))
-        if files.page is None:
-            print(text)
-        else:
-            insert(text, files.page, (BEGIN, END))
-        return
-    if files.page is not None:
-        raise InputError("--page: needs --table, the demo.json that the page is to show")
+def measure(files: Files) -> dict[str, Any]:
+    """Run the pairs and compare them."""
     for path in files.configfile:
         if not path.is_file():
             raise InputError(f"--configfile: {path}: no such file")
     study = _read_study(files.study)
     warm_up()
     with _folder(files.folder) as folder:
-        measured = compare(measure(files, folder), study)
-    print(demo_table(write(files.output, measured, files.threads)))
+        return compare(run_pairs(files, folder), study)
+
+
+COMMAND = MeasuringCommand(
+    "tools.bench_demo", "make bench-demo", __doc__, Files, measure, demo_table, (BEGIN, END)
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run_stage("bench_demo", __doc__, Files, NoSettings, work, argv)
+    return COMMAND.run(argv)
 
 
 if __name__ == "__main__":

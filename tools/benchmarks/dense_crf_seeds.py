@@ -4,9 +4,9 @@ from functools import partial
 
 import numpy as np
 
-from workflow_scripts.benchmarks.comparison import Comparison, timed_pair
-from workflow_scripts.benchmarks.pydensecrf_reference import refined, unary_from_labels
-from workflow_scripts.benchmarks.scenes import scenes
+from tools.benchmarks.comparison import Comparison, timed_pair
+from tools.benchmarks.pydensecrf_reference import refined, unary_from_labels
+from tools.benchmarks.scenes import scenes
 from workflow_scripts.refinement.thresholding import local_labels, refined_labels
 from workflow_scripts.settings.seeds import SeedSettings
 

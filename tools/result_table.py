@@ -1,6 +1,6 @@
 """The table of results in README.md, from the summary of a run.
 
-`python -m workflow_scripts.planning.result_table results/study/summary.json` writes it anew.
+`python -m tools.result_table results/study/summary.json` writes it anew.
 """
 
 import json
@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.planning.documentation import ROOT, between
+from tools.documentation import ROOT, between
 
-BEGIN = "<!-- result: made by `python -m workflow_scripts.planning.result_table` -->"
+BEGIN = "<!-- result: made by `python -m tools.result_table` -->"
 END = "<!-- end of result -->"
 TITLES = {"cam": "CAM", "amn": "AMN", "full": "fully supervised (true masks)"}
 ACTIVATION_COLUMNS = {

@@ -7,7 +7,6 @@ With --table it measures nothing and shows the table of such a file, or puts it 
 
 import importlib
 import logging
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,10 +14,9 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from workflow_scripts.benchmarks.comparison import Comparison
-from workflow_scripts.benchmarks.surroundings import write
-from workflow_scripts.benchmarks.table import insert, read_bench, table
-from workflow_scripts.console.stage import NoSettings, StageFiles, run_stage
+from tools.benchmarks.command import MeasuringCommand, MeasuringFiles
+from tools.benchmarks.comparison import Comparison
+from tools.benchmarks.table import BEGIN, END, table
 from workflow_scripts.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -49,7 +47,7 @@ TARGETS = {
 }
 
 
-class Files(StageFiles):
+class Files(MeasuringFiles):
     """Which benchmarks to run, and outputs."""
 
     output: Path = Field(Path("results/bench/bench.json"), description="file to write (JSON)")
@@ -57,16 +55,6 @@ class Files(StageFiles):
         (), description=f"run these alone; there are {', '.join(TARGETS)}"
     )
     rounds: int = Field(3, ge=1, description="how often each benchmark measures its pairs")
-    threads: int = Field(os.cpu_count() or 1, ge=1, description="processor cores to use")
-    table: Path | None = Field(None, description="bench.json to show as a Markdown table")
-    page: Path | None = Field(
-        None, description="with --table: page whose lines between the markers the table replaces"
-    )
-
-    @property
-    def owned(self) -> Path | None:
-        """The output, unless nothing is measured."""
-        return self.output if self.table is None else None
 
 
 def judged(comparison: Comparison, target: Target) -> dict[str, Any]:
@@ -95,21 +83,12 @@ def judged(comparison: Comparison, target: Target) -> dict[str, Any]:
 
 def measure(name: str, rounds: int, sizes: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Run one benchmark; `sizes` are its other arguments, for those that want it small."""
-    module = importlib.import_module(f"workflow_scripts.benchmarks.{name}")
+    module = importlib.import_module(f"tools.benchmarks.{name}")
     return judged(module.measure(rounds, **(sizes or {})), TARGETS[name])
 
 
-def work(files: Files, settings: NoSettings) -> None:
-    """Measure and write, or show what was measured."""
-    if files.table is not None:
-        text = table(read_bench(files.table))
-        if files.page is None:
-            print(text)
-        else:
-            insert(text, files.page)
-        return
-    if files.page is not None:
-        raise InputError("--page: needs --table, the bench.json that the page is to show")
+def measure_chosen(files: Files) -> dict[str, Any]:
+    """Run the benchmarks that the flags name, one after another."""
     unknown = sorted(set(files.only) - set(TARGETS))
     if unknown:
         raise InputError(f"--only: unknown {', '.join(unknown)}; there are {', '.join(TARGETS)}")
@@ -117,12 +96,17 @@ def work(files: Files, settings: NoSettings) -> None:
     for name in files.only or TARGETS:
         entries[name] = measure(name, files.rounds)
         logger.info("%s: %s", name, entries[name])
-    print(table(write(files.output, {"entries": entries}, files.threads)))
+    return {"entries": entries}
+
+
+COMMAND = MeasuringCommand(
+    "tools.bench", "make bench", __doc__, Files, measure_chosen, table, (BEGIN, END)
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run_stage("bench", __doc__, Files, NoSettings, work, argv)
+    return COMMAND.run(argv)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ BEGIN, END = "<!-- bench -->", "<!-- end of bench -->"
 _HEADER = "| benchmark | reference | ours | ratio (range) | target | agreement |"
 
 
-def read_bench(path: Path, command: str = "make bench") -> dict[str, Any]:
-    """Read a bench.json, or what another command measured; InputError when it is none."""
+def read_bench(path: Path, command: str) -> dict[str, Any]:
+    """Read what a measuring command wrote; InputError when it is anything else."""
     try:
         bench: dict[str, Any] = json.loads(path.read_text("utf-8"))
         bench["entries"], bench["machine"]
@@ -74,7 +74,7 @@ def table(bench: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def insert(text: str, page: Path, marks: Marks = (BEGIN, END)) -> None:
+def insert(text: str, page: Path, marks: Marks) -> None:
     """Replace what stands between the markers of a page.
 
     Raises:

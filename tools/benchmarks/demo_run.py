@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.benchmarks.comparison import timed
-from workflow_scripts.benchmarks.reference_kernels.hook import REPLACED, START, message
-from workflow_scripts.benchmarks.surroundings import ROOT
+from tools.benchmarks.comparison import timed
+from tools.benchmarks.reference_kernels.hook import REPLACED, START, message
+from tools.benchmarks.surroundings import ROOT
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.benchmarks import Benchmarks
 from workflow_scripts.planning.fingerprint import PACKAGE

@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from workflow_scripts.benchmarks.comparison import Comparison
-from workflow_scripts.benchmarks.networks import random_backbone
-from workflow_scripts.benchmarks.peak_memory import peak_of
+from tools.benchmarks.comparison import Comparison
+from tools.benchmarks.networks import random_backbone
+from tools.benchmarks.peak_memory import peak_of
 from workflow_scripts.datasets.demo import class_names
 from workflow_scripts.models.cam import CamNetwork
 from workflow_scripts.settings.backbone import BackboneSettings

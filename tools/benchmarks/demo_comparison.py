@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from workflow_scripts.benchmarks.comparison import Comparison
-from workflow_scripts.benchmarks.demo_run import DemoRun
+from tools.benchmarks.comparison import Comparison
+from tools.benchmarks.demo_run import DemoRun
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.summary import flatten
 

@@ -1,6 +1,6 @@
 """Run a stage in a process of its own and tell its peak memory.
 
-`python -m workflow_scripts.benchmarks.peak_memory STAGE FLAG …` prints the bytes. A parent cannot read
+`python -m tools.benchmarks.peak_memory STAGE FLAG …` prints the bytes. A parent cannot read
 them off the child: Linux counts what the parent held when it forked.
 """
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from workflow_scripts.benchmarks.numpy_reference import confusion_at
+from tools.benchmarks.numpy_reference import confusion_at
 from workflow_scripts.storage.masks import IGNORE
 
 BELOW_ALL = np.float32(-1)

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from workflow_scripts.benchmarks.comparison import Comparison, timed_pair
-from workflow_scripts.benchmarks.networks import BACKBONE, both_layouts, random_backbone
-from workflow_scripts.benchmarks.scenes import scenes
+from tools.benchmarks.comparison import Comparison, timed_pair
+from tools.benchmarks.networks import BACKBONE, both_layouts, random_backbone
+from tools.benchmarks.scenes import scenes
 from workflow_scripts.models.cam import CamNetwork
 from workflow_scripts.models.cam_activations import cam_activations
 from workflow_scripts.models.inference import add_resized, maps_at_scales

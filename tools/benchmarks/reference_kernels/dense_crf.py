@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from workflow_scripts.benchmarks.pydensecrf_reference import marginals
+from tools.benchmarks.pydensecrf_reference import marginals
 from workflow_scripts.settings.dense_crf import CrfSettings
 
 

@@ -6,8 +6,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from workflow_scripts.benchmarks.comparison import Comparison
-from workflow_scripts.benchmarks.scenes import SCALES, scenes
+from tools.benchmarks.comparison import Comparison
+from tools.benchmarks.scenes import SCALES, scenes
 from workflow_scripts.refinement.thresholding import local_labels
 from workflow_scripts.storage.activations import ActivationReader, ActivationWriter
 from workflow_scripts.storage.cam_maps import CamMaps

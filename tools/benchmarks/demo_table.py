@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 BEGIN, END = "<!-- bench-demo -->", "<!-- end of bench-demo -->"
-COMMAND = "make bench-demo"
 NAMES = {"demo_wall_time": "wall time", "demo_cpu_time": "time of all cores"}
 # Stages that differ by less, in seconds, share a row.
 LEAST = 2.0

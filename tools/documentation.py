@@ -1,6 +1,6 @@
 """What the project says about itself, made from what it does.
 
-`python -m workflow_scripts.planning.documentation` (or `make docs`) writes config/README.md and
+`python -m tools.documentation` (or `make docs`) writes config/README.md and
 config/schema.json from the typed settings, and the rule graph in README.md from the workflow.
 """
 
@@ -22,7 +22,7 @@ from pydantic_core import PydanticUndefined
 
 from workflow_scripts.settings.workflow import WorkflowSettings
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 GRAPH_BEGIN, GRAPH_END = "<!-- rule graph: made by `make docs` -->", "<!-- end of rule graph -->"
 INDEX_RULE = "prepare_dataset"
 REPORT_RULES = (

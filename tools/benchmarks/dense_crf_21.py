@@ -5,9 +5,9 @@ from functools import partial
 import numpy as np
 from scipy.special import softmax
 
-from workflow_scripts.benchmarks.comparison import Comparison, timed_pair
-from workflow_scripts.benchmarks.pydensecrf_reference import refined, unary_from_probabilities
-from workflow_scripts.benchmarks.scenes import Scene, scenes
+from tools.benchmarks.comparison import Comparison, timed_pair
+from tools.benchmarks.pydensecrf_reference import refined, unary_from_probabilities
+from tools.benchmarks.scenes import Scene, scenes
 from workflow_scripts.refinement import dense_crf
 from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
 from workflow_scripts.storage.scales import add_scales

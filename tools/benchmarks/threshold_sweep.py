@@ -6,9 +6,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from workflow_scripts.benchmarks.comparison import Comparison, timed_pair
-from workflow_scripts.benchmarks.numpy_reference import confusion_at
-from workflow_scripts.benchmarks.scenes import SCALES, Scene, scenes
+from tools.benchmarks.comparison import Comparison, timed_pair
+from tools.benchmarks.numpy_reference import confusion_at
+from tools.benchmarks.scenes import SCALES, Scene, scenes
 from workflow_scripts.datasets.demo import class_names
 from workflow_scripts.evaluation.threshold_sweep import ThresholdSweep, even_thresholds
 from workflow_scripts.storage.activations import ActivationReader, ActivationWriter
