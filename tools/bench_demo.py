@@ -26,8 +26,7 @@ from tools.benchmarks.demo_run import DemoRun, run_demo
 from tools.benchmarks.demo_table import BEGIN, END, demo_table
 from tools.benchmarks.scenes import scenes
 from workflow_scripts.errors import InputError
-from workflow_scripts.refinement.dense_crf import refine
-from workflow_scripts.refinement.mean_field import WIDEST
+from workflow_scripts.refinement.dense_crf import WIDEST, refine
 from workflow_scripts.settings.evaluation import SweepSettings
 
 logger = logging.getLogger(__name__)

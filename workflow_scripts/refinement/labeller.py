@@ -15,7 +15,7 @@ from workflow_scripts.models.amn import AmnNetwork
 from workflow_scripts.models.amn_activations import amn_activations, load_amn
 from workflow_scripts.models.cam import CamNetwork
 from workflow_scripts.models.cam_activations import cam_activations, load_cam
-from workflow_scripts.refinement.boundary_walk import BoundaryWalk
+from workflow_scripts.refinement.random_walk import BoundaryWalk
 from workflow_scripts.refinement.thresholding import (
     confident_seed,
     dataset_labels,

@@ -8,9 +8,9 @@ from workflow_scripts.settings.dense_crf import CrfSettings
 
 
 def refine(
-    image: NDArray[np.uint8], unary: ArrayLike, settings: CrfSettings, device: str = "cpu"
+    image: NDArray[np.uint8], unary: ArrayLike, settings: CrfSettings
 ) -> NDArray[np.float32]:
-    """What `refinement.dense_crf.refine` gives, by pydensecrf2; it knows no other device."""
+    """What `refinement.dense_crf.refine` gives, by pydensecrf2."""
     energies = np.asarray(unary, np.float32)
     problems = energies.reshape(-1, *energies.shape[-3:])
     return np.stack([marginals(image, one, settings) for one in problems]).reshape(energies.shape)
