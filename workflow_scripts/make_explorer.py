@@ -23,8 +23,7 @@ from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.index import ImageRecord, read_index
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.run_results import RunFolder, threshold_of
-from workflow_scripts.evaluation.sweep_file import Sweeps
-from workflow_scripts.evaluation.threshold_sweep import even_thresholds
+from workflow_scripts.evaluation.threshold_sweep import Sweeps, even_thresholds
 from workflow_scripts.report.catalogue import EXPLORER_ASSETS, REFERENCE
 from workflow_scripts.report.class_colours import safe_colours, voc_colours
 from workflow_scripts.report.explorer_data import curve_entry, image_entry, slider_positions

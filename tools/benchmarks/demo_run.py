@@ -16,7 +16,7 @@ from tools.benchmarks.comparison import timed
 from tools.benchmarks.reference_kernels.hook import REPLACED, START, message
 from tools.benchmarks.surroundings import ROOT
 from workflow_scripts.errors import InputError
-from workflow_scripts.evaluation.benchmarks import Benchmarks
+from workflow_scripts.evaluation.run_results import Benchmarks
 from workflow_scripts.planning.fingerprint import PACKAGE
 
 RUN = "demo"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from workflow_scripts.evaluation.confusion import Confusion
-from workflow_scripts.evaluation.sweep_file import Sweeps
+from workflow_scripts.evaluation.threshold_sweep import Sweeps
 
 Figures = dict[str, Any]
 

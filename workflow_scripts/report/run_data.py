@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.errors import InputError
-from workflow_scripts.evaluation.benchmarks import Benchmarks, StageCost
 from workflow_scripts.evaluation.confusion import Confusion
-from workflow_scripts.evaluation.run_results import TRUTH, RunFolder, threshold_of
-from workflow_scripts.evaluation.sweep_file import Sweeps
+from workflow_scripts.evaluation.run_results import (
+    TRUTH,
+    Benchmarks,
+    RunFolder,
+    StageCost,
+    threshold_of,
+)
+from workflow_scripts.evaluation.threshold_sweep import Sweeps
 from workflow_scripts.report.catalogue import REFERENCE
 from workflow_scripts.report.run_tables import (
     Curve,

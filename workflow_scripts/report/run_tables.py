@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from workflow_scripts.errors import InputError
-from workflow_scripts.evaluation.threshold_curve import PLATEAU
+from workflow_scripts.evaluation.threshold_sweep import PLATEAU
 
 
 @dataclass(frozen=True, slots=True)
