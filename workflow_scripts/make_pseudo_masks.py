@@ -20,8 +20,8 @@ from workflow_scripts.refinement.threads import in_threads
 from workflow_scripts.refinement.thresholding import dataset_labels, local_labels, refined_labels
 from workflow_scripts.settings.pseudo_masks import PseudoMaskSettings
 from workflow_scripts.storage.activations import ActivationReader
+from workflow_scripts.storage.chosen_thresholds import read_thresholds
 from workflow_scripts.storage.masks import MaskWriter
-from workflow_scripts.storage.thresholds import read_thresholds
 
 
 class Files(ShardFiles):

@@ -26,7 +26,7 @@ from workflow_scripts.refinement.prediction import load_segmentation, prediction
 from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.masks import encode_mask, voc_palette
-from workflow_scripts.storage.trained_model import read_figures, weights_of
+from workflow_scripts.storage.networks import read_figures, weights_of
 from workflow_scripts.training.distributed import choose_device
 from workflow_scripts.training.precision import inference_dtype
 

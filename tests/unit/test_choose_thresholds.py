@@ -28,12 +28,12 @@ from workflow_scripts.planning.fingerprint import code_digests
 from workflow_scripts.planning.workflow import Workflow
 from workflow_scripts.settings.seeds import SeedSettings
 from workflow_scripts.storage.activations import ActivationReader, ActivationWriter
-from workflow_scripts.storage.masks import MaskReader, encode_mask
-from workflow_scripts.storage.thresholds import (
+from workflow_scripts.storage.chosen_thresholds import (
     ChosenThresholds,
     read_thresholds,
     seed_thresholds,
 )
+from workflow_scripts.storage.masks import MaskReader, encode_mask
 
 CLASSES = ("cat", "dog")
 SIZE = 48

@@ -36,7 +36,7 @@ from workflow_scripts.report.threshold_figures import (
     sweep_curves,
 )
 from workflow_scripts.report.verdict import Verdict, verdict
-from workflow_scripts.storage.thresholds import ChosenThresholds
+from workflow_scripts.storage.chosen_thresholds import ChosenThresholds
 
 
 @pytest.fixture(scope="module")

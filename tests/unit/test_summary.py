@@ -13,7 +13,6 @@ from workflow_scripts.evaluation.confusion import Confusion
 from workflow_scripts.evaluation.evaluation_file import EvaluationWriter
 from workflow_scripts.evaluation.summary import (
     MethodResults,
-    SeedPixels,
     SourceResults,
     figure,
     flatten,
@@ -26,6 +25,7 @@ from workflow_scripts.evaluation.threshold_sweep import (
     ThresholdSweep,
     write_sweeps,
 )
+from workflow_scripts.storage.masks import SeedPixels
 
 CLASSES = ("cat", "dog")
 TRUTH = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 2, 2]], np.uint8)

@@ -9,8 +9,8 @@ import numpy as np
 from tools.benchmarks.comparison import Comparison
 from tools.benchmarks.scenes import SCALES, scenes
 from workflow_scripts.refinement.thresholding import local_labels
+from workflow_scripts.storage.activation_maps import CamMaps
 from workflow_scripts.storage.activations import ActivationReader, ActivationWriter
-from workflow_scripts.storage.cam_maps import CamMaps
 
 THRESHOLD = 0.30
 

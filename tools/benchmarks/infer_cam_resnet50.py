@@ -12,7 +12,7 @@ from workflow_scripts.models.inference import add_resized, maps_at_scales
 from workflow_scripts.refinement.thresholding import local_labels
 from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.settings.cam import InferCamSettings
-from workflow_scripts.storage.cam_maps import CELL, normalise_by_maximum
+from workflow_scripts.storage.activation_maps import CamMaps, normalise_by_maximum
 from workflow_scripts.training.precision import autocast, choose_dtype
 
 CLASSES = 20
@@ -41,7 +41,7 @@ def measure(
             lambda batch: plain.activations(batch.contiguous()),
             CPU,
         )
-        size = tuple(-(-side // CELL) * CELL for side in (height, width))
+        size = tuple(-(-side // CamMaps.cell) * CamMaps.cell for side in (height, width))
         total = add_resized(maps, *size)[torch.tensor(scene.labels) - 1, :height, :width]
         return normalise_by_maximum(total.numpy())
 

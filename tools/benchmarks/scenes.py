@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from workflow_scripts.datasets.demo import compose
 from workflow_scripts.settings.demo_dataset import DemoDatasetSettings
-from workflow_scripts.storage.cam_maps import CamMaps
+from workflow_scripts.storage.activation_maps import CamMaps
 from workflow_scripts.storage.masks import IGNORE
 
 STRIDE = 16

@@ -11,8 +11,8 @@ from tools.benchmarks.numpy_reference import confusion_at
 from tools.benchmarks.scenes import SCALES, Scene, scenes
 from workflow_scripts.datasets.demo import class_names
 from workflow_scripts.evaluation.threshold_sweep import ThresholdSweep, even_thresholds
+from workflow_scripts.storage.activation_maps import CamMaps
 from workflow_scripts.storage.activations import ActivationReader, ActivationWriter
-from workflow_scripts.storage.cam_maps import CamMaps
 
 STEP = 0.01
 DISTINCT_SCENES = 8

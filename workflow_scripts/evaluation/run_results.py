@@ -15,7 +15,6 @@ configuration does not name (boundaries no longer learnt, other splits, stages) 
 """
 
 import csv
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +23,11 @@ from typing import TypeVar
 
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.evaluation_file import Evaluation, merge_evaluations
-from workflow_scripts.evaluation.summary import MethodResults, SeedPixels, SourceResults
+from workflow_scripts.evaluation.summary import MethodResults, SourceResults
 from workflow_scripts.evaluation.threshold_sweep import Sweeps, merge_shards
 from workflow_scripts.settings.thresholds import AUTO, VALIDATION
-from workflow_scripts.storage.thresholds import read_thresholds
+from workflow_scripts.storage.chosen_thresholds import read_thresholds
+from workflow_scripts.storage.masks import SeedPixels
 
 TRUTH = "truth"
 CHOSEN = (AUTO, VALIDATION)
@@ -103,7 +103,7 @@ class RunFolder:
     def seed_pixels(self, trial: int, method: str) -> dict[str, SeedPixels]:
         """Return what a method's seeds consist of, by split."""
         folder = self.path / str(trial) / method / "seeds"
-        return _merged(folder, ".json", self.shards, _add_seed_pixels)
+        return _merged(folder, ".json", self.shards, SeedPixels.read)
 
     def masks(self, trial: int, method: str, source: str, kind: str) -> dict[str, Evaluation]:
         """Return the evaluations of "pseudo_masks" or "segmentation", by split."""
@@ -200,26 +200,6 @@ def threshold_of(source: str) -> float | None:
 def source_key(source: str) -> str:
     """Return the key of a source in the summary: "0.50" of "t0.50", else its name."""
     return source if source == TRUTH or source in CHOSEN else source[1:]
-
-
-def _add_seed_pixels(paths: Sequence[Path]) -> SeedPixels:
-    parts = [_read_seed_pixels(path) for path in paths]
-    return SeedPixels(
-        background=sum(part.background for part in parts),
-        foreground=sum(part.foreground for part in parts),
-        ignored=sum(part.ignored for part in parts),
-    )
-
-
-def _read_seed_pixels(path: Path) -> SeedPixels:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return SeedPixels(values["background"], values["foreground"], values["ignored"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: not a complete composition of seeds ({error!r}). Delete the file, so that"
-            " refine_seeds runs again."
-        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from workflow_scripts.settings.pseudo_masks import PseudoMaskSettings
 from workflow_scripts.settings.seeds import SeedSettings
 from workflow_scripts.storage.activation_maps import ActivationMaps
 from workflow_scripts.storage.activations import enlarged
-from workflow_scripts.storage.thresholds import read_thresholds, seed_thresholds
+from workflow_scripts.storage.chosen_thresholds import read_thresholds, seed_thresholds
 from workflow_scripts.training.precision import autocast, inference_dtype
 
 CONFIGURATION_NAME = "config.yaml"
