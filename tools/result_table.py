@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from tools.documentation import ROOT, between
+from workflow_scripts.report.names import method_name
 
 BEGIN = "<!-- result: made by `python -m tools.result_table` -->"
 END = "<!-- end of result -->"
-TITLES = {"cam": "CAM", "amn": "AMN", "full": "fully supervised (true masks)"}
 ACTIVATION_COLUMNS = {
     "best_miou": "best threshold",
     "mean_miou": "mean over thresholds",
@@ -55,7 +55,7 @@ def result_table(summary: Mapping[str, Any], split: str = "val") -> str:
             # A reference that needs no threshold stands in every column.
             source = method.get("by_threshold", {}).get(threshold, {}) if figures else method
             cells.append(_cell(source.get("segmentation", {}).get(split, {}).get("miou")))
-        lines.append(f"| {TITLES.get(name, name)} | {' | '.join(cells)} |")
+        lines.append(f"| {method_name(name)} | {' | '.join(cells)} |")
     images, trials = summary["images"], summary["trials"]
     counts = ", ".join(f"{images[name]} {name} images" for name in images)
     lines.append(f"\nRun `{summary['run']}`: {counts}, {trials} trial{'s' if trials > 1 else ''}.")

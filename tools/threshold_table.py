@@ -12,11 +12,11 @@ from pathlib import Path
 from statistics import mean
 
 from tools.documentation import ROOT, between
+from workflow_scripts.report.names import method_name
 
 DOCUMENT = ROOT / "docs" / "thresholds.md"
 BEGIN = "<!-- rules: made by `python -m tools.threshold_table` -->"
 END = "<!-- end of rules -->"
-TITLES = {"cam": "CAM", "amn": "AMN"}
 
 Row = dict[str, str]
 
@@ -54,8 +54,7 @@ def _ordered(rows: Sequence[Row]) -> list[str]:
 
 
 def _methods(rows: Sequence[Row]) -> list[str]:
-    present = {row["method"] for row in rows}
-    return [*[m for m in TITLES if m in present], *sorted(present - TITLES.keys())]
+    return list(dict.fromkeys(row["method"] for row in rows))
 
 
 def full_table(rows: Sequence[Row]) -> str:
@@ -63,7 +62,7 @@ def full_table(rows: Sequence[Row]) -> str:
     columns = {name: _cells(rows, name) for name in ("threshold", "miou", "regret")}
     heads, body = ["rule"], []
     for method in _methods(rows):
-        title = TITLES.get(method, method)
+        title = method_name(method)
         best = mean(float(row["best_miou"]) for row in rows if row["method"] == method)
         at = mean(float(row["best_threshold"]) for row in rows if row["method"] == method)
         heads += [f"{title} (best {best:.1f} at {at:.2f}): threshold", "mIoU", "regret (trials)"]
@@ -90,7 +89,7 @@ def regret_table(files: Sequence[Sequence[Row]]) -> str:
     for rows in files:
         regrets = _cells(rows, "regret")
         for method in _methods(rows):
-            heads.append(f"{rows[0]['run']} {rows[0]['split']}, {TITLES.get(method, method)}")
+            heads.append(f"{rows[0]['run']} {rows[0]['split']}, {method_name(method)}")
             columns.append({rule: mean(v) for (rule, of), v in regrets.items() if of == method})
     body = []
     for rule in _ordered([row for rows in files for row in rows]):

@@ -88,7 +88,7 @@ def test_result_table_by_hand():
     assert (
         rows[2] == "| AMN | 61.3 ± 1.0 | 40.0 ± 2.0 | 25.0 ± 1.0 % |  | 48.0 ± 0.5 | 52.0 ± 0.5 |"
     )
-    assert rows[3] == "| fully supervised (true masks) |  |  |  |  | 66.0 | 66.0 |"
+    assert rows[3] == "| fully supervised reference |  |  |  |  | 66.0 | 66.0 |"
     assert rows[0].endswith("| network from masks at 0.30 | network from masks at 0.50 |")
     assert rows[-1] == "Run `study`: 400 train images, 120 val images, 3 trials."
 

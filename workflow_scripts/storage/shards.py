@@ -1,4 +1,4 @@
-"""What all shards have in common: names, the stride of maps, and reads by many threads and workers at once."""
+"""What all shards have in common: names, the stride of maps, and reads by many threads or workers at once."""
 
 import os
 from pathlib import Path

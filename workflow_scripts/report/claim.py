@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from workflow_scripts.report.names import compared_pair, made_at, method_name
-from workflow_scripts.report.numbers import mean_std, signed
+from workflow_scripts.report.names import compared_pair, made_at, mean_std, method_name, signed
 
 Answer = Literal["supported", "partly supported", "not supported", "cannot be tested"]
 
