@@ -10,7 +10,7 @@ import csv
 import io
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,13 @@ from workflow_scripts.console.stage import StageFiles, run_stage
 from workflow_scripts.datasets.image_folder import images_below, stems
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.errors import InputError
-from workflow_scripts.refinement.prediction import load_segmentation, predict
+from workflow_scripts.refinement.prediction import load_segmentation, predictions
 from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.masks import encode_mask, voc_palette
-from workflow_scripts.storage.trained_model import read_figures, weights_of
+from workflow_scripts.storage.networks import read_figures, weights_of
 from workflow_scripts.training.distributed import choose_device
-from workflow_scripts.training.precision import autocast, inference_dtype
+from workflow_scripts.training.precision import inference_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -94,22 +94,24 @@ def work(files: Files, settings: EvaluateSegmentationSettings) -> None:
     dtype = inference_dtype(description, device)
     named = stems(list(images))
     broken = []
+
+    def readable() -> Iterator[tuple[str, np.ndarray]]:
+        for name, path in progress(images.items(), description="predict"):
+            try:
+                yield name, read_image(path)
+            except InputError as error:
+                logger.error("skipped: %s", error)
+                broken.append(name)
+
     table = files.out / "areas.csv"
     with (
         atomic_path(table) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as stream,
-        autocast(dtype, device),
     ):
         writer = csv.DictWriter(stream, AREA_COLUMNS, lineterminator="\n")
         writer.writeheader()
-        for name, path in progress(images.items(), description="predict"):
-            try:
-                image = read_image(path)
-            except InputError as error:
-                logger.error("skipped: %s", error)
-                broken.append(name)
-                continue
-            mask = predict(network, image, settings, device)
+        labelled = predictions(network, readable(), settings, device, dtype, files.threads)
+        for name, image, mask in labelled:
             _write(files.out / "masks" / f"{named[name]}.png", encode_mask(mask))
             if files.overlays:
                 _write(files.out / "overlays" / f"{named[name]}.jpg", overlay(image, mask))

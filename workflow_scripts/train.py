@@ -22,7 +22,7 @@ from workflow_scripts.errors import InputError
 from workflow_scripts.models.feature_maps import Backbone
 from workflow_scripts.models.trained import described_backbone
 from workflow_scripts.settings.base import Settings
-from workflow_scripts.storage.mask_collection import MaskCollection
+from workflow_scripts.storage.masks import MaskCollection
 from workflow_scripts.storage.networks import read_description
 from workflow_scripts.training.loop import Batch
 from workflow_scripts.training.training_stage import Learner, TrainingFiles, run_training

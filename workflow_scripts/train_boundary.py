@@ -22,7 +22,7 @@ from workflow_scripts.models.boundary import (
 )
 from workflow_scripts.models.boundary_settings import TrainBoundarySettings
 from workflow_scripts.models.feature_maps import Backbone
-from workflow_scripts.storage.mask_collection import MaskCollection
+from workflow_scripts.storage.masks import MaskCollection
 from workflow_scripts.training.loop import Batch
 from workflow_scripts.training.training_stage import Learner, TrainingFiles, run_training
 

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.images import read_mask
 from workflow_scripts.datasets.index import ImageRecord, Index
-from workflow_scripts.errors import InputError
 from workflow_scripts.doors.segmenter import SegmenterSettings
 from workflow_scripts.doors.usage import code_of, uses
+from workflow_scripts.errors import InputError
 from workflow_scripts.models.feature_maps import Backbone
 from workflow_scripts.models.segmentation import IGNORE
 from workflow_scripts.storage.atomic import atomic_path
-from workflow_scripts.storage.mask_collection import MaskCollection
-from workflow_scripts.storage.trained_model import DESCRIPTION_NAME
+from workflow_scripts.storage.masks import MaskCollection
+from workflow_scripts.storage.networks import DESCRIPTION_NAME
 from workflow_scripts.training.loop import Batch
 from workflow_scripts.training.training_stage import Learner, TrainingFiles, run_training
 

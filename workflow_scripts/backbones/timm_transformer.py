@@ -9,7 +9,7 @@ from workflow_scripts.doors.backbone import IMAGENET_TERMS, BackboneSettings
 from workflow_scripts.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from workflow_scripts.models.feature_maps import Backbone
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from workflow_scripts.models.feature_maps import Backbone
     from workflow_scripts.models.per_pixel import AmnNetwork
-    from workflow_scripts.storage.amn_maps import AmnMaps
+    from workflow_scripts.storage.activation_maps import AmnMaps
 
 
 class TrainAmnSettings(TrainSettings):
@@ -66,7 +66,7 @@ class Amn(Method):
     @classmethod
     def maps(cls) -> "type[AmnMaps]":
         """Logits of each scale and the seed's region, of which readers make probabilities."""
-        from workflow_scripts.storage.amn_maps import AmnMaps
+        from workflow_scripts.storage.activation_maps import AmnMaps
 
         return AmnMaps
 

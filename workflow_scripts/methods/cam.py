@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from workflow_scripts.models.classification import CamNetwork
     from workflow_scripts.models.feature_maps import Backbone
-    from workflow_scripts.storage.cam_maps import CamMaps
+    from workflow_scripts.storage.activation_maps import CamMaps
 
 
 class TrainCamSettings(TrainSettings):
@@ -42,7 +42,7 @@ class Cam(Method):
     @classmethod
     def maps(cls) -> "type[CamMaps]":
         """Maps of each scale, which readers add up and divide by their maximum."""
-        from workflow_scripts.storage.cam_maps import CamMaps
+        from workflow_scripts.storage.activation_maps import CamMaps
 
         return CamMaps
 

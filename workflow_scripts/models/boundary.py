@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from workflow_scripts.models.feature_maps import Backbone, Level
 from workflow_scripts.models.path_index import pair_ends, pair_starts, path_affinities
+from workflow_scripts.storage.shards import STRIDE
 
 IGNORE = 255
-STRIDE = 4
 EDGE_CHANNELS, EDGE_GROUPS = 32, 4
 EPSILON = 1e-5
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from workflow_scripts.models.feature_maps import Backbone
 from workflow_scripts.models.multi_scale import maps_at_scales
-from workflow_scripts.storage.cam_maps import CamMaps
+from workflow_scripts.storage.activation_maps import CamMaps
 
 
 class CamNetwork(nn.Module):
