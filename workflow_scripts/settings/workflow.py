@@ -8,15 +8,16 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from workflow_scripts.datasets.coco14 import Coco14DatasetSettings
+from workflow_scripts.datasets.demo import DemoDatasetSettings
+from workflow_scripts.datasets.folder import FolderDatasetSettings
+from workflow_scripts.datasets.voc12 import Voc12DatasetSettings
 from workflow_scripts.settings.amn import InferAmnSettings, TrainAmnSettings
 from workflow_scripts.settings.base import Settings, merge, validate
 from workflow_scripts.settings.boundary import PropagateSettings, TrainBoundarySettings
 from workflow_scripts.settings.cam import InferCamSettings, TrainCamSettings
 from workflow_scripts.settings.checkpoints import CheckpointSettings, checkpoint_key
-from workflow_scripts.settings.coco14_dataset import Coco14DatasetSettings
-from workflow_scripts.settings.demo_dataset import DemoDatasetSettings
 from workflow_scripts.settings.evaluation import SummarySettings, SweepSettings
-from workflow_scripts.settings.folder_dataset import FolderDatasetSettings
 from workflow_scripts.settings.imports import ImportActivationsSettings
 from workflow_scripts.settings.pseudo_masks import PseudoMaskSettings
 from workflow_scripts.settings.report import ReportSettings
@@ -31,7 +32,6 @@ from workflow_scripts.settings.thresholds import (
     ThresholdSettings,
     ValidationSettings,
 )
-from workflow_scripts.settings.voc12_dataset import Voc12DatasetSettings
 
 CAM, AMN, FULL = "cam", "amn", "full"
 TRUTH = "truth"
