@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic import Field
 
 from workflow_scripts.datasets.archives import obtain
@@ -23,6 +24,7 @@ from workflow_scripts.datasets.coco_annotations import (
     read_annotations,
     render,
 )
+from workflow_scripts.datasets.consistency import Described, write_dataset
 from workflow_scripts.datasets.download import (
     ADDRESS,
     CHECKSUM,
@@ -30,13 +32,13 @@ from workflow_scripts.datasets.download import (
     ArchiveSettings,
     DownloadSettings,
 )
-from workflow_scripts.datasets.index import IndexRow, write_index
-from workflow_scripts.datasets.masks import image_size
+from workflow_scripts.datasets.images import image_size
+from workflow_scripts.datasets.index import IndexRow
 from workflow_scripts.datasets.parallel import Progress, ordered_map
 from workflow_scripts.errors import InputError
 from workflow_scripts.settings.base import Settings
 from workflow_scripts.storage.atomic import atomic_folder
-from workflow_scripts.storage.masks import encode_mask
+from workflow_scripts.storage.masks import IGNORE, encode_mask
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +157,7 @@ def prepare(
             PUBLISHED[split.name],
             empty,
         )
-    write_index(output / "index.csv", first.classes, _rows(splits, output, processes, progress))
+    write_dataset(output, first.classes, _described(splits, output, processes, progress))
 
 
 def _splits(settings: Coco14DatasetSettings, progress: Progress | None) -> list[_Split]:
@@ -186,9 +188,9 @@ def _splits(settings: Coco14DatasetSettings, progress: Progress | None) -> list[
     return splits
 
 
-def _rows(
+def _described(
     splits: list[_Split], output: Path, processes: int, progress: Progress | None
-) -> Iterator[IndexRow]:
+) -> Iterator[Described]:
     total = sum(len(split.annotations.images) for split in splits)
     done = 0
     with atomic_folder(output / "masks") as masks:
@@ -218,7 +220,7 @@ def _describe(
     classes: tuple[str, ...],
     numbers: dict[int, int],
     masks: Path,
-) -> IndexRow:
+) -> Described:
     """Render an image's mask and make its row."""
     path = folder / image.name
     size = image_size(path)
@@ -235,4 +237,6 @@ def _describe(
         raise InputError(f"{annotations}, image {image.name}: {error}") from error
     (masks / f"{path.stem}.png").write_bytes(encode_mask(mask))
     names = [classes[number - 1] for number in labels]
-    return IndexRow(path.stem, str(path), *size, split, names, f"masks/{split}/{path.stem}.png")
+    row = IndexRow(path.stem, str(path), *size, split, names, f"masks/{split}/{path.stem}.png")
+    shown = [classes[number - 1] for number in np.unique(mask) if number not in (0, IGNORE)]
+    return Described(row, tuple(shown))

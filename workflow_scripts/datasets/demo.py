@@ -15,7 +15,8 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from workflow_scripts.datasets.compositing import Materials, SceneSettings, compose_scene
-from workflow_scripts.datasets.index import IndexRow, write_index
+from workflow_scripts.datasets.consistency import Described, write_dataset
+from workflow_scripts.datasets.index import IndexRow
 from workflow_scripts.datasets.parallel import Progress, ordered_map
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.masks import IGNORE, encode_mask
@@ -76,7 +77,7 @@ def prepare(
     Raises:
         InputError: The embedded photographs are missing or incomplete.
     """
-    write_index(output / "index.csv", class_names(), _rows(settings, output, processes, progress))
+    write_dataset(output, class_names(), _scenes(settings, output, processes, progress))
 
 
 @cache
@@ -95,21 +96,21 @@ def compose(
     return image, mask, int(rng.integers(_JPEG_QUALITY[0], _JPEG_QUALITY[1] + 1))
 
 
-def _rows(
+def _scenes(
     settings: DemoDatasetSettings, output: Path, processes: int, progress: Progress | None
-) -> Iterator[IndexRow]:
+) -> Iterator[Described]:
     """Write images and masks; yield their rows, training split first, in the order of their numbers."""
     counts = zip(SPLITS, (settings.train_images, settings.val_images), strict=True)
     scenes = ((split, number) for split, count in counts for number in range(count))
     write = partial(_write_scene, settings=settings, output=output)
     total = settings.train_images + settings.val_images
-    for done, row in enumerate(ordered_map(write, scenes, processes), start=1):
-        yield row
+    for done, scene in enumerate(ordered_map(write, scenes, processes), start=1):
+        yield scene
         if progress is not None:
             progress("compose scenes", done, total, "img")
 
 
-def _write_scene(scene: tuple[str, int], settings: DemoDatasetSettings, output: Path) -> IndexRow:
+def _write_scene(scene: tuple[str, int], settings: DemoDatasetSettings, output: Path) -> Described:
     split, number = scene
     image, mask, quality = compose(settings, split, number)
     image_id = f"{split}-{number:06d}"
@@ -122,7 +123,8 @@ def _write_scene(scene: tuple[str, int], settings: DemoDatasetSettings, output: 
     (output / mask_path).write_bytes(encode_mask(mask))
     labels = [class_names()[label - 1] for label in np.unique(mask) if label not in (0, IGNORE)]
     size = settings.image_size
-    return IndexRow(image_id, str(image_path), size, size, split, labels, str(mask_path))
+    row = IndexRow(image_id, str(image_path), size, size, split, labels, str(mask_path))
+    return Described(row, tuple(labels))
 
 
 @cache

@@ -22,6 +22,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from workflow_scripts.datasets.archives import obtain
+from workflow_scripts.datasets.consistency import Described, write_dataset
 from workflow_scripts.datasets.download import (
     ADDRESS,
     CHECKSUM,
@@ -29,8 +30,9 @@ from workflow_scripts.datasets.download import (
     ArchiveSettings,
     DownloadSettings,
 )
-from workflow_scripts.datasets.index import IndexRow, write_index
-from workflow_scripts.datasets.masks import check_mask, check_mask_file, image_size
+from workflow_scripts.datasets.images import image_size
+from workflow_scripts.datasets.index import IndexRow
+from workflow_scripts.datasets.masks import check_mask, read_mask
 from workflow_scripts.datasets.parallel import Progress, ordered_map
 from workflow_scripts.errors import InputError
 from workflow_scripts.settings.base import Settings
@@ -291,7 +293,7 @@ def prepare(
     for split in sorted({image.split for image in images}):
         count = sum(image.split == split for image in images)
         logger.info("VOC 2012, %s: %d images (%d as published)", split, count, PUBLISHED[split])
-    write_index(output / "index.csv", CLASSES, _rows(images, settings, output, processes, progress))
+    write_dataset(output, CLASSES, _described(images, settings, output, processes, progress))
 
 
 def _images(settings: Voc12DatasetSettings, progress: Progress | None) -> list[_Image]:
@@ -356,13 +358,13 @@ def _require(folder: Path, parts: tuple[str, ...], field: str) -> None:
         )
 
 
-def _rows(
+def _described(
     images: list[_Image],
     settings: Voc12DatasetSettings,
     output: Path,
     processes: int,
     progress: Progress | None,
-) -> Iterator[IndexRow]:
+) -> Iterator[Described]:
     with atomic_folder(output / "masks") as masks:
         describe = partial(_describe, difficult=settings.difficult, masks=masks)
         for done, row in enumerate(ordered_map(describe, images, processes), start=1):
@@ -371,7 +373,7 @@ def _rows(
                 progress("images", done, len(images), "img")
 
 
-def _describe(image: _Image, difficult: bool, masks: Path) -> IndexRow:
+def _describe(image: _Image, difficult: bool, masks: Path) -> Described:
     """Make an image's row; convert its mask if it is SBD's."""
     path = image.devkit / "JPEGImages" / f"{image.id}.jpg"
     size = image_size(path)
@@ -388,7 +390,7 @@ def _describe(image: _Image, difficult: bool, masks: Path) -> IndexRow:
                 f"{image.mask}: no such mask, though {image.id} is listed as a {image.split} image."
                 " The devkit is incomplete: extract its archive anew."
             )
-        present = check_mask_file(image.mask, size, len(CLASSES), path)
+        present = check_mask(read_mask(image.mask), size, len(CLASSES), image.mask, path)
         mask = str(image.mask.absolute())
     annotation = image.devkit / "Annotations" / f"{image.id}.xml"
     if image.split == "test":
@@ -397,4 +399,5 @@ def _describe(image: _Image, difficult: bool, masks: Path) -> IndexRow:
         names = labels_from_xml(annotation, difficult)
     else:
         names = tuple(CLASSES[number - 1] for number in present)
-    return IndexRow(image.id, str(path.absolute()), *size, image.split, names, mask)
+    row = IndexRow(image.id, str(path.absolute()), *size, image.split, names, mask)
+    return Described(row, tuple(CLASSES[number - 1] for number in present) if mask else None)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workflow_scripts.datasets.images import read_mask
 from workflow_scripts.datasets.index import ImageRecord
+from workflow_scripts.datasets.masks import read_mask
 from workflow_scripts.errors import InputError
 
 logger = logging.getLogger(__name__)
