@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from workflow_scripts.settings.workflow import WorkflowSettings
+from workflow_scripts.planning.configuration import WorkflowSettings
 
 from tools.documentation import (
     GRAPH_BEGIN,
