@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from workflow_scripts.models.amn import per_pixel_loss, pixel_counts
 
+from workflow_scripts.models.per_pixel import per_pixel_loss, pixel_counts
 from workflow_scripts.settings.training import OptimiserSettings, TrainingSettings
 from workflow_scripts.training.checkpoint import Checkpoint
 from workflow_scripts.training.distributed import World
@@ -123,5 +123,5 @@ def tiny_train(
         checkpoint_seconds=checkpoint_seconds,
         description="tiny",
     )
-    history = train(network, task or TinyTask(), TinyImages(images), settings, "tiny", run)  # type: ignore[arg-type]
+    history = train(network, task or TinyTask(), TinyImages(images), settings, False, run)  # type: ignore[arg-type]
     return network.state_dict(), history

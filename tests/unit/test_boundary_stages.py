@@ -7,15 +7,15 @@ import torch.nn.functional as F
 from PIL import Image
 from pydantic import ValidationError
 
+from tests import backbones
 from workflow_scripts import propagate, train_boundary
 from workflow_scripts.datasets.index import IndexRow, read_index, write_index
 from workflow_scripts.errors import InputError
-from workflow_scripts.models.weights import imagenet_weights
+from workflow_scripts.models.boundary_settings import TrainBoundarySettings
 from workflow_scripts.refinement.random_walk import normalise_globally
-from workflow_scripts.settings.boundary import TrainBoundarySettings
 from workflow_scripts.storage.activations import ActivationReader, ActivationWriter, enlarged
 from workflow_scripts.storage.masks import MaskWriter
-from workflow_scripts.training import session
+from workflow_scripts.training import training_stage
 
 SIZES = [(48, 64), (48, 64), (45, 37), (48, 64), (45, 37), (20, 64)]
 LABELS = [["cat"], ["cat", "dog"], ["dog"], [], ["cat"], ["dog", "cow"]]
@@ -82,14 +82,14 @@ def walk(folder, model, name, *more):
 def test_replaced_weights_belong_to_another_training(dataset, tmp_path, monkeypatch):
     """A checkpoint of the same path, but other content, is not resumed from."""
     weights = tmp_path / "weights.pth"
-    tensors = imagenet_weights("efficientnet_lite0")[0]
+    tensors = backbones.settings(name="efficientnet_lite0").published()[0]
     found = []
 
     def stop(network, task, images, settings, name, run):
         found.append(run.checkpoint.fingerprint)
         raise InputError("far enough")
 
-    monkeypatch.setattr(session, "train", stop)
+    monkeypatch.setattr(training_stage, "train", stop)
     for change in (0, 0, 1):
         tensors["conv_stem.weight"] = tensors["conv_stem.weight"] + change
         torch.save(tensors, weights)

@@ -62,6 +62,13 @@ class Settings(BaseModel):
                 completed[name] = overlaid(field.default, given)
         return completed
 
+    def __eq__(self, other: object) -> bool:
+        """Whether the other settings say the same, be their choices written as types or not."""
+        return isinstance(other, Settings) and self.model_dump() == other.model_dump()
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
     def model_dump(self, **options: Any) -> dict[str, Any]:
         """All values, those of a `Choice` included."""
         return super().model_dump(**{"serialize_as_any": True, **options})
