@@ -19,7 +19,6 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-
 from workflow_scripts.settings.workflow import WorkflowSettings
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from workflow_scripts.settings.workflow import WorkflowSettings
 
 from tools.documentation import (
     GRAPH_BEGIN,
@@ -18,7 +19,6 @@ from tools.result_table import BEGIN, END, result_table
 from tools.threshold_table import BEGIN as RULES_BEGIN
 from tools.threshold_table import END as RULES_END
 from tools.threshold_table import tables as rule_tables
-from workflow_scripts.settings.workflow import WorkflowSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -2,16 +2,16 @@
 
 import numpy as np
 import torch
+from workflow_scripts.models.cam import CamNetwork
+from workflow_scripts.models.cam_activations import cam_activations
+from workflow_scripts.models.inference import add_resized, maps_at_scales
+from workflow_scripts.settings.backbone import BackboneSettings
+from workflow_scripts.settings.cam import InferCamSettings
 
 from tools.benchmarks.comparison import Comparison, timed_pair
 from tools.benchmarks.networks import BACKBONE, both_layouts, random_backbone
 from tools.benchmarks.scenes import scenes
-from workflow_scripts.models.cam import CamNetwork
-from workflow_scripts.models.cam_activations import cam_activations
-from workflow_scripts.models.inference import add_resized, maps_at_scales
 from workflow_scripts.refinement.thresholding import local_labels
-from workflow_scripts.settings.backbone import BackboneSettings
-from workflow_scripts.settings.cam import InferCamSettings
 from workflow_scripts.storage.activation_maps import CamMaps, normalise_by_maximum
 from workflow_scripts.training.precision import autocast, choose_dtype
 

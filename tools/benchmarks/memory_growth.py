@@ -4,12 +4,13 @@ import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from workflow_scripts.models.cam import CamNetwork
+from workflow_scripts.settings.backbone import BackboneSettings
+
 from tools.benchmarks.comparison import Comparison
 from tools.benchmarks.networks import random_backbone
 from tools.benchmarks.peak_memory import peak_of
 from workflow_scripts.datasets.demo import class_names
-from workflow_scripts.models.cam import CamNetwork
-from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.storage.networks import save_network
 
 SIZE = 64

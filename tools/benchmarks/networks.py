@@ -6,7 +6,6 @@ from typing import TypeVar
 import torch
 import torchvision
 from torch import nn
-
 from workflow_scripts.models.backbones import Backbone, build_backbone
 from workflow_scripts.settings.backbone import BackboneSettings
 

@@ -5,14 +5,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
+from workflow_scripts.models.amn import AmnNetwork, per_pixel_loss, pixel_counts, reduce_labels
+from workflow_scripts.models.backbones import IMAGENET_MEAN, IMAGENET_STD
+from workflow_scripts.settings.amn import TrainAmnSettings
 
 from tools.benchmarks.comparison import Comparison, timed_pair
 from tools.benchmarks.networks import BACKBONE, both_layouts, random_backbone
 from tools.benchmarks.scenes import scenes
 from workflow_scripts.datasets.transforms import normalise
-from workflow_scripts.models.amn import AmnNetwork, per_pixel_loss, pixel_counts, reduce_labels
-from workflow_scripts.models.backbones import IMAGENET_MEAN, IMAGENET_STD
-from workflow_scripts.settings.amn import TrainAmnSettings
 from workflow_scripts.training.optimisers import build_optimiser
 from workflow_scripts.training.precision import autocast, choose_dtype
 

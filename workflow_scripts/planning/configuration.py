@@ -1,17 +1,24 @@
 """The whole configuration of a run: every stage's settings, and what ties them together.
 
-Only the planning of the workflow imports this module; a stage imports the settings of its own.
+Only the planning of the workflow imports this module; a stage imports the settings of its own. Sections of
+methods (`train_cam`, `infer_cam`, their seeds and cores) are those of the methods that a configuration
+speaks of: `configuration_model` finds them.
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
-from workflow_scripts.settings.amn import InferAmnSettings, TrainAmnSettings
-from workflow_scripts.settings.base import Settings, merge, validate
-from workflow_scripts.settings.boundary import PropagateSettings, TrainBoundarySettings
-from workflow_scripts.settings.cam import InferCamSettings, TrainCamSettings
+from workflow_scripts.doors.door import load_plugins
+from workflow_scripts.doors.method import METHODS, Method, Reads
+from workflow_scripts.doors.segmenter import SegmenterSettings
+from workflow_scripts.errors import InputError
+from workflow_scripts.models.boundary_settings import TrainBoundarySettings
+from workflow_scripts.segmenters.deeplab_v2 import DeepLabV2
+from workflow_scripts.settings.base import Settings, overlaid, validate
+from workflow_scripts.settings.boundary import PropagateSettings
 from workflow_scripts.settings.checkpoints import CheckpointSettings, checkpoint_key
 from workflow_scripts.settings.coco14_dataset import Coco14DatasetSettings
 from workflow_scripts.settings.demo_dataset import DemoDatasetSettings
@@ -21,10 +28,7 @@ from workflow_scripts.settings.imports import ImportActivationsSettings
 from workflow_scripts.settings.pseudo_masks import PseudoMaskSettings
 from workflow_scripts.settings.report import ReportSettings
 from workflow_scripts.settings.seeds import SeedSettings
-from workflow_scripts.settings.segmentation import (
-    EvaluateSegmentationSettings,
-    TrainSegmentationSettings,
-)
+from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
 from workflow_scripts.settings.thresholds import (
     VALIDATION,
     Named,
@@ -33,9 +37,13 @@ from workflow_scripts.settings.thresholds import (
 )
 from workflow_scripts.settings.voc12_dataset import Voc12DatasetSettings
 
-CAM, AMN, FULL = "cam", "amn", "full"
-TRUTH = "truth"
-SEEDS_FROM = "seeds_from"
+FULL, TRUTH = "full", "truth"
+# What a configuration that names no methods has, and what a variant is of if it does not say.
+DEFAULT_METHODS, VARIANT_OF = ("cam", "amn"), "amn"
+# Keys of a variant that are no settings of its training.
+BASE, SEEDS_FROM = "method", "seeds_from"
+TRAIN, INFER = "train_", "infer_"
+METHOD_CORES = 8
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*")
 
 Dataset = Annotated[
@@ -68,13 +76,6 @@ class SplitSettings(Settings):
         description="splits on whose masks thresholds named `validation` are chosen; never those "
         "that are trained or reported on",
     )
-
-
-class SeedsBySource(Settings):
-    """Thresholds of the seeds, for the CAM's activations and for AMN's."""
-
-    cam: SeedSettings = SeedSettings(foreground_threshold=0.30, background_threshold=0.05)
-    amn: SeedSettings = SeedSettings(foreground_threshold=0.45, background_threshold=0.15)
 
 
 class BoundarySettings(Settings):
@@ -110,8 +111,6 @@ class ImportedMethod(ImportActivationsSettings):
 class ThreadSettings(Settings):
     """Processor cores of the heavy jobs; Snakemake gives a job no more than there are."""
 
-    cam: int = Field(8, ge=1, description="cores to train the classifier")
-    amn: int = Field(8, ge=1, description="cores to train AMN")
     boundary: int = Field(8, ge=1, description="cores to train the boundary network")
     segmentation: int = Field(8, ge=1, description="cores to train a segmentation network")
     inference: int = Field(4, ge=1, description="cores to make activations or predictions")
@@ -130,16 +129,21 @@ class WorkflowSettings(Settings):
         "dataset has them if there are any in its folder `masks`, the other kinds do",
     )
     splits: SplitSettings = SplitSettings()
+    plugins: tuple[str, ...] = Field(
+        (),
+        description="Python files with methods, backbones, segmenters, datasets or threshold rules of one's "
+        "own; they run with the rights of whoever starts the workflow",
+    )
     methods: tuple[str, ...] = Field(
-        (CAM, AMN),
+        DEFAULT_METHODS,
         min_length=1,
-        description="cam, amn, names of `variants` and of `imports`, and `full`, the fully supervised "
+        description="names of methods, of `variants` and of `imports`, and `full`, the fully supervised "
         "reference",
     )
     variants: dict[str, dict[str, Any]] = Field(
         {},
-        description="further AMN methods: name → values that differ from `train_amn`; `seeds_from` "
-        "names the method whose seeds it learns from (cam, or one of `imports`)",
+        description="further methods: name → values that differ from those of the training of `method` (amn "
+        "if left out); `seeds_from` names the method whose seeds, or network, it learns from",
     )
     imports: dict[str, ImportedMethod] = Field(
         {}, description="methods whose activations or seeds come from elsewhere: name → folder"
@@ -158,17 +162,13 @@ class WorkflowSettings(Settings):
     )
     checkpoints: CheckpointSettings = CheckpointSettings()
     threads: ThreadSettings = ThreadSettings()
-    train_cam: TrainCamSettings = TrainCamSettings()
-    infer_cam: InferCamSettings = InferCamSettings()
-    refine_seeds: SeedsBySource = SeedsBySource()
+    refine_seeds: Settings = Settings()
     choose_thresholds: ThresholdSettings = ThresholdSettings()
     validate_thresholds: ValidationSettings = ValidationSettings()
-    train_amn: TrainAmnSettings = TrainAmnSettings()
-    infer_amn: InferAmnSettings = InferAmnSettings()
     boundary: BoundarySettings = BoundarySettings()
     pseudo_masks: PseudoMaskSettings = PseudoMaskSettings()
     sweep: SweepSettings = SweepSettings()
-    train_segmentation: TrainSegmentationSettings = TrainSegmentationSettings()
+    train_segmentation: SegmenterSettings = DeepLabV2()
     evaluate_segmentation: EvaluateSegmentationSettings = EvaluateSegmentationSettings()
     summary: SummarySettings = SummarySettings()
     report: ReportSettings = ReportSettings()
@@ -193,19 +193,20 @@ class WorkflowSettings(Settings):
 
     @model_validator(mode="after")
     def _known_methods(self) -> Self:
+        entries = METHODS.names()
         for field, names in (("variants", [*self.variants]), ("imports", [*self.imports])):
             for name in names:
-                if not NAME.fullmatch(name) or name in (CAM, AMN, FULL):
+                if not NAME.fullmatch(name) or name in (*entries, FULL):
                     raise ValueError(f"{field}: `{name}` cannot be a name of one")
         both = sorted(self.variants.keys() & self.imports.keys())
         if both:
             raise ValueError(f"`{both[0]}` is a name in `variants` and in `imports`; rename one")
-        for name in self.variants:
-            self.amn_settings(name)
-            if self.seeds_source(name) not in (CAM, *self.imports):
-                given = (CAM, *self.imports)
-                raise ValueError(f"variants.{name}.{SEEDS_FROM}: expected {' or '.join(given)}")
-        known = (CAM, AMN, FULL, *self.variants, *self.imports)
+        for name, values in self.variants.items():
+            if values.get(BASE, VARIANT_OF) not in entries:
+                raise ValueError(f"variants.{name}.{BASE}: expected {' or '.join(entries)}")
+            self.training(name)
+            self._check_source(name)
+        known = (*entries, FULL, *self.variants, *self.imports)
         for method in self.methods:
             if method not in known:
                 raise ValueError(f"methods: `{method}` is none of {', '.join(known)}")
@@ -213,9 +214,29 @@ class WorkflowSettings(Settings):
             raise ValueError("methods: one is named twice")
         return self
 
+    def _check_source(self, variant: str) -> None:
+        """See that a variant learns from what has seeds, or a network of the kind that it starts from."""
+        key, source = f"variants.{variant}.{SEEDS_FROM}", self.source(variant)
+        entry = self.entry(variant)
+        if SEEDS_FROM not in self.variants[variant]:
+            return
+        if entry.reads is Reads.NOTHING:
+            raise ValueError(
+                f"{key}: `{entry.name}` learns from images and labels alone; take it out"
+            )
+        given = [
+            name
+            for name in (*METHODS.names(), *self.imports)
+            if name in self.imports or METHODS.get(name).reads is Reads.NOTHING
+        ]
+        if entry.reads is Reads.NETWORK:
+            given = [entry.source]
+        if source not in given:
+            raise ValueError(f"{key}: expected {' or '.join(given)}")
+
     @model_validator(mode="after")
     def _checkpoints_have_a_network(self) -> Self:
-        networks = [CAM, AMN, *self.variants]
+        networks = [*METHODS.names(), *self.variants]
         spread = [*networks, *self.imports]
         for network, file in self.checkpoints.files.items():
             method, _, boundary = network.partition("/")
@@ -227,7 +248,7 @@ class WorkflowSettings(Settings):
             if method not in (spread if boundary else networks):
                 known = ", ".join(spread if boundary else networks)
                 raise ValueError(f"{what} `{method}` is none of {known}")
-            sources = [] if boundary else map(self.seeds_source, self.methods)
+            sources = [] if boundary else map(self.source, self.trained)
             if method not in (*self.methods, *sources):
                 raise ValueError(
                     f"{what} `methods` does not have `{method}`; add it, or take it out"
@@ -236,7 +257,7 @@ class WorkflowSettings(Settings):
 
     @model_validator(mode="after")
     def _validation_is_apart(self) -> Self:
-        seeds = [self.refine_seeds.cam, self.refine_seeds.amn]
+        seeds = [getattr(self.refine_seeds, name) for name in type(self.refine_seeds).model_fields]
         seeds += [method.refine_seeds for method in self.imports.values()]
         named = {*self.thresholds, *(settings.chosen_by for settings in seeds)}
         if VALIDATION not in named:
@@ -257,22 +278,134 @@ class WorkflowSettings(Settings):
             raise ValueError("a threshold is `validation`, but the dataset has no masks; use auto")
         return self
 
-    def amn_settings(self, method: str) -> TrainAmnSettings:
-        """Settings of AMN or of one of its variants.
+    @property
+    def trained(self) -> list[str]:
+        """Methods whose activations a network makes: all but imported ones and `full`."""
+        return [name for name in self.methods if name not in (*self.imports, FULL)]
+
+    def base(self, method: str) -> str:
+        """The entry that a method is: that of a variant, else itself."""
+        return (
+            str(self.variants[method].get(BASE, VARIANT_OF)) if method in self.variants else method
+        )
+
+    def entry(self, method: str) -> type[Method]:
+        """The same as the class."""
+        return METHODS.get(self.base(method))
+
+    def training(self, method: str) -> Settings:
+        """Settings of the training of a method or variant.
 
         Raises:
             InputError: A variant's values are not valid.
         """
-        values = {k: v for k, v in self.variants.get(method, {}).items() if k != SEEDS_FROM}
-        merged = merge(self.train_amn.model_dump(), values)
-        return validate(TrainAmnSettings, merged, f"variants.{method}" if values else "train_amn")
+        base: Settings = getattr(self, TRAIN + self.base(method))
+        own = {
+            k: v for k, v in self.variants.get(method, {}).items() if k not in (BASE, SEEDS_FROM)
+        }
+        if not own:
+            return base
+        return validate(self.entry(method).Train, overlaid(base, own), f"variants.{method}")
 
-    def seeds_source(self, method: str) -> str:
-        """Method whose seeds AMN, or one of its variants, learns from."""
-        return str(self.variants.get(method, {}).get(SEEDS_FROM, CAM))
+    def inference(self, method: str) -> Settings:
+        """Settings of the activations of a method or variant."""
+        found: Settings = getattr(self, INFER + self.base(method))
+        return found
+
+    def source(self, method: str) -> str | None:
+        """Method whose seeds, or network, this one learns from; None where it reads nothing."""
+        entry = self.entry(method)
+        if entry.reads is Reads.NOTHING:
+            return None
+        return str(self.variants.get(method, {}).get(SEEDS_FROM, entry.source))
 
     def seed_settings(self, method: str) -> SeedSettings:
         """Settings of a method's seeds."""
         if method in self.imports:
             return self.imports[method].refine_seeds
-        return self.refine_seeds.cam if method == CAM else self.refine_seeds.amn
+        found: SeedSettings = getattr(self.refine_seeds, self.base(method))
+        return found
+
+
+def _keys(values: Mapping[str, Any], field: str) -> list[str]:
+    """Keys of a section that should be a mapping; validation says so if it is none."""
+    section = values.get(field)
+    return [key for key in section if isinstance(key, str)] if isinstance(section, Mapping) else []
+
+
+def mentioned_methods(values: Mapping[str, Any]) -> list[str]:
+    """Entries that a configuration speaks of, in any section, and those that they read from."""
+    named = [*DEFAULT_METHODS, *(m for m in values.get("methods") or () if isinstance(m, str))]
+    for key in values:
+        named += [key.removeprefix(start) for start in (TRAIN, INFER) if key.startswith(start)]
+    named += [
+        key for field in ("refine_seeds", "checkpoints", "threads") for key in _keys(values, field)
+    ]
+    for variant in (values.get("variants") or {}).values():
+        if isinstance(variant, Mapping):
+            named += [str(variant.get(BASE, VARIANT_OF)), str(variant.get(SEEDS_FROM, VARIANT_OF))]
+    existing = METHODS.names()
+    found: list[str] = []
+    while named:
+        name = named.pop(0)
+        if name in existing and name not in found:
+            found.append(name)
+            entry = METHODS.get(name)
+            named += [entry.source] if entry.reads is not Reads.NOTHING else []
+    return found
+
+
+def configuration_model(methods: Sequence[str]) -> type[WorkflowSettings]:
+    """The model of a configuration with the sections of some methods.
+
+    Raises:
+        InputError: A method's settings cannot be made; names its file.
+    """
+    entries = {name: METHODS.get(name) for name in methods}
+    try:
+        seeds = create_model(
+            "SeedsByMethod",
+            __base__=Settings,
+            __doc__="Thresholds of the seeds, for each method's activations.",
+            **{name: (SeedSettings, entry.seeds) for name, entry in entries.items()},
+        )
+        cores = create_model(
+            "ThreadSettings",
+            __base__=ThreadSettings,
+            __doc__=ThreadSettings.__doc__,
+            **{
+                name: (int, Field(METHOD_CORES, ge=1, description=f"cores to train {name}"))
+                for name in entries
+            },
+        )
+        fields: dict[str, Any] = {}
+        for name, entry in entries.items():
+            fields[TRAIN + name] = (entry.Train, entry.Train())
+            fields[INFER + name] = (entry.Infer, entry.Infer())
+    except ValidationError as error:
+        raise InputError(
+            f"method `{name}`: the defaults of its settings are not valid: {error}"
+        ) from None
+    return create_model(
+        "WorkflowSettings",
+        __base__=WorkflowSettings,
+        __doc__=WorkflowSettings.__doc__,
+        refine_seeds=(seeds, seeds()),
+        threads=(cores, cores()),
+        **fields,
+    )
+
+
+def read_configuration(values: Mapping[str, Any], where: str) -> WorkflowSettings:
+    """Load a configuration's plug-ins and validate it.
+
+    Args:
+        values: Its content.
+        where: Where it is from, for messages.
+
+    Raises:
+        InputError: A plug-in cannot be used, or something is not valid; one screen names all of it.
+    """
+    plugins = values.get("plugins") or ()
+    load_plugins([file for file in plugins if isinstance(file, str)])
+    return validate(configuration_model(mentioned_methods(values)), dict(values), where)
