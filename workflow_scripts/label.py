@@ -19,15 +19,9 @@ from pydantic import Field
 from workflow_scripts.console.progress import progress
 from workflow_scripts.console.stage import StageFiles, run_stage
 from workflow_scripts.datasets.annotation_export import AnnotationWriter
-from workflow_scripts.datasets.folder_table import (
-    Folder,
-    TableRow,
-    find_images,
-    make_ids,
-    read_table,
-)
-from workflow_scripts.datasets.image_folder import images_below
+from workflow_scripts.datasets.files import images_below
 from workflow_scripts.datasets.images import read_image
+from workflow_scripts.datasets.table import TableRow, find_images, make_ids, read_table
 from workflow_scripts.errors import InputError
 from workflow_scripts.refinement.labeller import Labeller
 from workflow_scripts.settings.labelling import LabelSettings
@@ -63,16 +57,17 @@ def numbers_of(table: Path, row: TableRow, classes: Sequence[str]) -> list[int]:
 
 def work(files: Files, settings: LabelSettings) -> None:
     """Label the images."""
-    folder = Folder(files.images, images_below(files.images, without=files.out))
-    rows = read_table(files.labels)
-    names = find_images(files.labels, rows, folder)
+    folder = images_below(files.images, out=files.out)
     device = choose_device(files.device)
     labeller = Labeller(files.run, files.trial, files.method, settings.threshold, device)
+    rows = read_table(files.labels, labeller.classes)
+    names = find_images(files.labels, rows, folder)
     labels = [numbers_of(files.labels, row, labeller.classes) for row in rows]
     logger.info("background threshold %.3f", labeller.settings.threshold)
-    writer = AnnotationWriter(files.out, labeller.classes)
+    ids = make_ids(names)
+    writer = AnnotationWriter(files.out, labeller.classes, ids)
     broken = []
-    todo = list(zip(names, make_ids(names), labels, strict=True))
+    todo = list(zip(names, ids, labels, strict=True))
     for name, image_id, numbers in progress(todo, description="label"):
         source = folder.files[name]
         try:

@@ -3,7 +3,8 @@
 Writes below the output folder: `masks/`, indexed PNG in VOC's palette, 0 background and i the i-th
 class; `overlays/`, the classes laid over the image, to look at; and `areas.csv` with the pixels of
 each class in each image. Images in sub-folders keep their place. An image that cannot be read is
-reported and left out; the command then ends with exit code 2.
+reported and left out; the command then ends with exit code 2. A second run replaces what the first wrote,
+and removes what belongs to images that are gone.
 """
 
 import csv
@@ -19,8 +20,9 @@ from pydantic import Field
 
 from workflow_scripts.console.progress import progress
 from workflow_scripts.console.stage import StageFiles, run_stage
-from workflow_scripts.datasets.image_folder import images_below, stems
+from workflow_scripts.datasets.files import UNDECODABLE, file_path, images_below, unique_names
 from workflow_scripts.datasets.images import read_image
+from workflow_scripts.datasets.result_folder import ResultFolder
 from workflow_scripts.errors import InputError
 from workflow_scripts.refinement.prediction import load_segmentation, predictions
 from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
@@ -34,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 AREA_COLUMNS = ("image", "class", "number", "pixels", "share")
 OPACITY = 0.5
+TABLE = Path("areas.csv")
 
 
 class Files(StageFiles):
@@ -75,6 +78,15 @@ def _write(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def outputs_of(names: Sequence[str], overlays: bool) -> dict[str, tuple[Path, ...]]:
+    """Return the files of each image, relative to the output: its mask, and its overlay if wanted."""
+    outputs: dict[str, tuple[Path, ...]] = {}
+    for name, own in zip(names, unique_names(names), strict=True):
+        mask, laid_over = file_path(f"masks/{own}.png"), file_path(f"overlays/{own}.jpg")
+        outputs[name] = (mask, laid_over) if overlays else (mask,)
+    return outputs
+
+
 def describe(weights: Path, classes: Sequence[str]) -> None:
     """Say which model labels the images, and what it reached."""
     shown = ", ".join(classes[:10]) + (" …" if len(classes) > 10 else "")
@@ -86,14 +98,18 @@ def describe(weights: Path, classes: Sequence[str]) -> None:
 def work(files: Files, settings: EvaluateSegmentationSettings) -> None:
     """Label the images."""
     weights = weights_of(files.model)
-    images = images_below(files.images, without=files.out)
+    folder = images_below(files.images, out=files.out)
     device = choose_device(files.device)
     network, description = load_segmentation(weights, device)
     classes = description["classes"]
     describe(weights, classes)
     dtype = inference_dtype(description, device)
-    named = stems(list(images))
-    broken = []
+    images = folder.files
+    outputs = outputs_of(list(images), files.overlays)
+    results = ResultFolder(
+        files.out, "predict", [TABLE, *(path for pair in outputs.values() for path in pair)]
+    )
+    broken = folder.left_out.get(UNDECODABLE, [])
 
     def readable() -> Iterator[tuple[str, np.ndarray]]:
         for name, path in progress(images.items(), description="predict"):
@@ -103,19 +119,20 @@ def work(files: Files, settings: EvaluateSegmentationSettings) -> None:
                 logger.error("skipped: %s", error)
                 broken.append(name)
 
-    table = files.out / "areas.csv"
     with (
-        atomic_path(table) as temporary,
+        atomic_path(results.path(TABLE)) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as stream,
     ):
         writer = csv.DictWriter(stream, AREA_COLUMNS, lineterminator="\n")
         writer.writeheader()
         labelled = predictions(network, readable(), settings, device, dtype, files.threads)
         for name, image, mask in labelled:
-            _write(files.out / "masks" / f"{named[name]}.png", encode_mask(mask))
-            if files.overlays:
-                _write(files.out / "overlays" / f"{named[name]}.jpg", overlay(image, mask))
+            mask_path, *overlay_path = map(results.path, outputs[name])
+            _write(mask_path, encode_mask(mask))
+            for target in overlay_path:
+                _write(target, overlay(image, mask))
             writer.writerows(areas(name, mask, classes))
+    results.finish()
     if broken:
         raise InputError(
             f"{len(broken)} of {len(images)} images could not be read and have no mask: "

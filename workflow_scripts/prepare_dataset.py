@@ -84,40 +84,25 @@ def _run(
 
 
 def _demo(arguments: Sequence[str]) -> int:
-    from workflow_scripts.datasets.demo import prepare
-    from workflow_scripts.settings.demo_dataset import DemoDatasetSettings
+    from workflow_scripts.datasets.demo import DemoDatasetSettings, prepare
 
-    def compose(settings: DemoDatasetSettings, output: Path, processes: int, bars: Bars) -> None:
-        total = settings.train_images + settings.val_images
-        done = 0
-
-        def advance(images: int) -> None:
-            nonlocal done
-            done += images
-            bars("compose scenes", done, total, "img")
-
-        prepare(settings, output, processes, advance)
-
-    return _run("demo", DemoDatasetSettings, compose, arguments)
+    return _run("demo", DemoDatasetSettings, prepare, arguments)
 
 
 def _voc12(arguments: Sequence[str]) -> int:
-    from workflow_scripts.datasets.voc12 import prepare
-    from workflow_scripts.settings.voc12_dataset import Voc12DatasetSettings
+    from workflow_scripts.datasets.voc12 import Voc12DatasetSettings, prepare
 
     return _run("voc12", Voc12DatasetSettings, prepare, arguments)
 
 
 def _coco14(arguments: Sequence[str]) -> int:
-    from workflow_scripts.datasets.coco14 import prepare
-    from workflow_scripts.settings.coco14_dataset import Coco14DatasetSettings
+    from workflow_scripts.datasets.coco14 import Coco14DatasetSettings, prepare
 
     return _run("coco14", Coco14DatasetSettings, prepare, arguments)
 
 
 def _folder(arguments: Sequence[str]) -> int:
-    from workflow_scripts.datasets.folder import prepare
-    from workflow_scripts.settings.folder_dataset import FolderDatasetSettings
+    from workflow_scripts.datasets.folder import FolderDatasetSettings, prepare
 
     return _run("folder", FolderDatasetSettings, prepare, arguments)
 

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.loopback import Loopback
-from workflow_scripts.datasets.archives import Limits, extract
-from workflow_scripts.datasets.sources import obtain
+from workflow_scripts.datasets.archives import Limits, extract, obtain
+from workflow_scripts.datasets.download import ArchiveSettings, DownloadSettings
 from workflow_scripts.errors import InputError
-from workflow_scripts.settings.downloads import ArchiveSettings, DownloadSettings
 
 FILES = {"top/a.txt": b"a", "top/sub/b ü.txt": b"b" * 5000, "other/c.txt": b"c"}
 

@@ -9,14 +9,14 @@ from pycocotools import mask as rle
 from tests.coco_categories import COCO_CATEGORIES
 from tests.loopback import Loopback
 from tests.miniatures import MiniCoco, build_coco
-from workflow_scripts.datasets import json_stream
-from workflow_scripts.datasets.coco14 import prepare
+from workflow_scripts.datasets import coco_annotations
+from workflow_scripts.datasets.coco14 import Coco14DatasetSettings, prepare
 from workflow_scripts.datasets.coco_annotations import read_annotations, render
-from workflow_scripts.datasets.images import read_image, read_mask
+from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.index import read_index
+from workflow_scripts.datasets.masks import read_mask
 from workflow_scripts.errors import InputError
 from workflow_scripts.settings.base import validate
-from workflow_scripts.settings.coco14_dataset import Coco14DatasetSettings
 
 # pycocotools' arrays are of NumPy 1's protocol.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -193,10 +193,10 @@ def test_stream_reads_as_json_does(
     }
     path = tmp_path / "a.json"
     path.write_text(json.dumps(document, indent=indent, ensure_ascii=False), encoding="utf-8")
-    monkeypatch.setattr(json_stream, "CHUNK", chunk)
+    monkeypatch.setattr(coco_annotations, "CHUNK", chunk)
     found: dict[str, list[Any]] = {"images": [], "annotations": []}
-    for item in json_stream.items(path, found):
-        found[item.key].append(json_stream.read_again(path, item.start, item.end))
+    for item in coco_annotations.items(path, found):
+        found[item.key].append(coco_annotations.read_again(path, item.start, item.end))
     assert found == {key: document[key] for key in found}
 
 

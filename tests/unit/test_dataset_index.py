@@ -68,7 +68,7 @@ def test_writing_refuses_bad_rows_and_leaves_no_index(
 ) -> None:
     with pytest.raises(InputError, match=message):
         write_index(tmp_path / "index.csv", CLASSES, rows)
-    assert [path.name for path in tmp_path.iterdir()] == ["classes.csv"]
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.miniatures import build_coco, build_folder, build_voc
-from workflow_scripts.datasets.folder import prepare
+from workflow_scripts.datasets.coco14 import Coco14DatasetSettings
+from workflow_scripts.datasets.demo import DemoDatasetSettings
+from workflow_scripts.datasets.folder import FolderDatasetSettings, prepare
+from workflow_scripts.datasets.voc12 import Voc12DatasetSettings
 from workflow_scripts.planning.dataset_state import dataset_state, dataset_tables
-from workflow_scripts.settings.coco14_dataset import Coco14DatasetSettings
-from workflow_scripts.settings.demo_dataset import DemoDatasetSettings
-from workflow_scripts.settings.folder_dataset import FolderDatasetSettings
-from workflow_scripts.settings.voc12_dataset import Voc12DatasetSettings
 
 OLD = 1_000_000_000
 

@@ -8,9 +8,10 @@ from pydantic import ValidationError
 
 from workflow_scripts.datasets import compositing, demo
 from workflow_scripts.datasets.compositing import Materials, compose_scene
-from workflow_scripts.datasets.images import read_image, read_mask
+from workflow_scripts.datasets.demo import DemoDatasetSettings
+from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.index import read_index
-from workflow_scripts.settings.demo_dataset import DemoDatasetSettings
+from workflow_scripts.datasets.masks import read_mask
 
 SMALL = DemoDatasetSettings(train_images=20, val_images=9, image_size=80)
 
@@ -43,9 +44,9 @@ def test_index_lists_every_scene_with_the_classes_that_its_mask_shows(dataset: P
 def test_processes_do_not_change_a_byte_and_progress_counts_all(
     dataset: Path, tmp_path: Path
 ) -> None:
-    done: list[int] = []
-    demo.prepare(SMALL, tmp_path, processes=3, progress=done.append)
-    assert sum(done) == 29
+    done: list[tuple[int, int | None]] = []
+    demo.prepare(SMALL, tmp_path, 3, lambda _task, count, total, _unit: done.append((count, total)))
+    assert done == [(number, 29) for number in range(1, 30)]
     files = sorted(path.relative_to(dataset) for path in dataset.rglob("*") if path.is_file())
     assert files == sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
     assert all((dataset / name).read_bytes() == (tmp_path / name).read_bytes() for name in files)
@@ -71,7 +72,7 @@ def test_folders_hold_a_thousand_images(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_an_interrupted_preparation_leaves_no_index(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def fail(done: int) -> None:
+    def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

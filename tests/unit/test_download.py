@@ -7,9 +7,8 @@ import pytest
 
 from tests.loopback import Loopback
 from workflow_scripts.datasets import download
-from workflow_scripts.datasets.download import fetch
+from workflow_scripts.datasets.download import DownloadSettings, fetch
 from workflow_scripts.errors import InputError
-from workflow_scripts.settings.downloads import DownloadSettings
 
 DATA = hashlib.shake_256(b"archive").digest(1_000_000)
 MD5 = f"md5:{hashlib.md5(DATA).hexdigest()}"

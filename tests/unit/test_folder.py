@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from tests.miniatures import MiniFolder, build_folder, without_masks
-from workflow_scripts.datasets.folder import prepare
-from workflow_scripts.datasets.folder_table import choose_splits, make_ids
-from workflow_scripts.datasets.images import read_image, read_mask
+from workflow_scripts.datasets.folder import FolderDatasetSettings, prepare
+from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.index import Index, read_index
+from workflow_scripts.datasets.masks import read_mask
+from workflow_scripts.datasets.table import choose_splits, make_ids
 from workflow_scripts.errors import InputError
 from workflow_scripts.settings.base import validate
-from workflow_scripts.settings.folder_dataset import FolderDatasetSettings
 from workflow_scripts.storage.masks import encode_mask
 
 
@@ -75,7 +75,7 @@ def test_masks_of_other_images_are_no_masks(tmp_path: Path):
     assert len(prepared(root, tmp_path / "out").records) == 2
     for name in ("c", "d"):
         (root / "masks" / f"{name}.png").write_bytes(encode_mask(np.zeros((6, 8), np.uint8)))
-    fails(root, "none of the 2 mask.s. belongs to an image")
+    fails(root, "none of its 2 mask.s. belongs to an image")
 
 
 def test_processes_change_nothing(tmp_path: Path):
@@ -120,10 +120,12 @@ class TestSeededSplit:
         (["a.jpg", "b.png"], ["a", "b"]),
         (["v1.2.jpg", "v1.3.jpg"], ["v1.2", "v1.3"]),
         (["a.jpg", "a.png"], ["a.jpg", "a.png"]),
-        (["a.jpg", "a.png", "a.jpg.png"], ["a.jpg", "a.png", "a.jpg-2"]),
+        (["a.jpg", "a.png", "a.jpg.png"], ["a.jpg", "a.png", "a.jpg.png"]),
         (["x/a.jpg", "y/a.jpg"], ["x_a", "y_a"]),
         (["x/a.jpg", "x_a.jpg"], ["x_a.jpg", "x_a.jpg-2"]),
-        (["a.jpg.png", "a.jpg", "a.png"], ["a.jpg", "a.jpg-2", "a.png"]),
+        (["a.jpg.png", "a.jpg", "a.png"], ["a.jpg.png", "a.jpg", "a.png"]),
+        (["x_a.jpg", "x/a.jpg"], ["x_a.jpg-2", "x_a.jpg"]),
+        (["A.jpg", "a.jpg"], ["A.jpg", "a.jpg-2"]),
     ],
 )
 def test_ids_are_unique(names: list[str], ids: list[str]):
@@ -196,7 +198,7 @@ class TestBadInput:
             ("image,labels\na.png,x,y\n", "line 2: more fields"),
             ("image,labels\n,x\n", "line 2: the field `image` is empty"),
             ("image,labels\na.png,x\nc.png,x\n", r"line 3: no image 'c\.png'"),
-            ("image,labels\na.png,x\na.png,x\n", "line 3: .* has a row already, in line 2"),
+            ("image,labels\na.png,x;y\na.png,x\n", "line 3: .* has a row already, in line 2"),
             ("image,labels\na.png,\nb.png,\n", "no image has any label"),
             ("image,labels,split\na.png,x,train\nb.png,x,\n", "line 3: .* has no split"),
             ("image,labels,split\na.png,x,train\nb.png,x,train\n", "no image is in split `val`"),
@@ -253,8 +255,8 @@ class TestBadInput:
 
     def test_mask_in_colour(self, tmp_path: Path):
         root = self.mask(tmp_path, np.ones((6, 8), np.uint8))
-        Image.new("RGB", (8, 6)).save(root / "masks" / "a.png")
-        fails(root, "mode RGB")
+        Image.new("RGB", (8, 6), (1, 2, 3)).save(root / "masks" / "a.png")
+        fails(root, r"colour \(1, 2, 3\) is none of VOC's palette")
 
     def test_mask_with_a_class_that_is_no_label(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -262,7 +264,8 @@ class TestBadInput:
         root = self.mask(tmp_path, np.full((6, 8), 2, np.uint8))
         index = prepared(root, tmp_path / "out", classes=["x", "y"])
         assert index.records[0].labels == (1,)
-        assert "a.png shows 'y'" in caplog.text
+        assert "1 time(s) a mask shows a class" in caplog.text
+        assert "a.png: 'y'" in caplog.text
 
     def test_mask_without_image(self, tmp_path: Path, caplog: pytest.LogCaptureFixture):
         root = self.mask(tmp_path, np.ones((6, 8), np.uint8))

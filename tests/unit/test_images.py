@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workflow_scripts.datasets.images import read_image, read_mask
+from workflow_scripts.datasets.images import read_image
+from workflow_scripts.datasets.masks import read_mask
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.masks import encode_mask
 
@@ -90,6 +91,8 @@ def test_masks_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_coloured_masks_are_refused(tmp_path: Path) -> None:
-    Image.new("RGB", (2, 2)).save(tmp_path / "mask.png")
-    with pytest.raises(InputError, match=r"mask\.png: the mask is an image of mode RGB"):
+    Image.new("RGB", (2, 2), (1, 2, 3)).save(tmp_path / "mask.png")
+    with pytest.raises(
+        InputError, match=r"mask\.png: the mask's colour \(1, 2, 3\) is none of VOC's"
+    ):
         read_mask(tmp_path / "mask.png")

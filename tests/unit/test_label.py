@@ -11,7 +11,8 @@ from pycocotools.coco import COCO
 
 from tests.tiny_models import CLASSES, save_run
 from workflow_scripts.datasets.annotation_export import AnnotationWriter
-from workflow_scripts.datasets.images import read_image, read_mask
+from workflow_scripts.datasets.images import read_image
+from workflow_scripts.datasets.masks import read_mask
 from workflow_scripts.label import main
 from workflow_scripts.refinement.labeller import Labeller
 
@@ -83,7 +84,7 @@ def test_writer_marks_and_turns(tmp_path: Path) -> None:
     exif = turned.getexif()
     exif[0x0112] = 6
     turned.save(tmp_path / "t.jpg", exif=exif)
-    writer = AnnotationWriter(tmp_path / "out", CLASSES)
+    writer = AnnotationWriter(tmp_path / "out", CLASSES, ["t"])
     image = read_image(tmp_path / "t.jpg")
     assert image.shape[:2] == mask.shape
     writer.write("t", "sub/t.jpg", tmp_path / "t.jpg", image, mask)

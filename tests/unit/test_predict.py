@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from tests.tiny_models import CLASSES, save_segmentation
-from workflow_scripts.datasets.image_folder import stems
-from workflow_scripts.datasets.images import read_image, read_mask
+from workflow_scripts.datasets.files import unique_names
+from workflow_scripts.datasets.images import read_image
+from workflow_scripts.datasets.masks import read_mask
 from workflow_scripts.predict import areas, main, overlay
 from workflow_scripts.refinement import dense_crf
 from workflow_scripts.refinement.prediction import load_segmentation, predict
@@ -145,7 +146,7 @@ def test_descriptions_that_do_not_fit(
     [
         (("--device", "tpu"), "expected auto, cpu or cuda"),
         (("--scales", "1", "0"), "greater than 0"),
-        (("--out", "photos/a.jpg"), "a.jpg: file exists"),
+        (("--out", "photos/a.jpg"), "a.jpg: a file of that name exists"),
     ],
 )
 def test_bad_values(
@@ -160,9 +161,8 @@ def test_bad_values(
 
 
 def test_names_keep_a_shared_suffix() -> None:
-    assert stems(["a.jpg", "a.png", "d/a.jpg", "b.c.png"]) == {
-        "a.jpg": "a.jpg", "a.png": "a.png", "d/a.jpg": "d/a", "b.c.png": "b.c",
-    }  # fmt: skip
+    names = ["a.jpg", "a.png", "d/a.jpg", "b.c.png"]
+    assert unique_names(names) == ["a.jpg", "a.png", "d/a", "b.c"]
 
 
 def test_areas_and_overlay_by_hand(tmp_path: Path) -> None:

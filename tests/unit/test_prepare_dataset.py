@@ -6,9 +6,9 @@ import pytest
 from tests.loopback import Loopback
 from tests.miniatures import build_coco, build_folder, build_voc
 from workflow_scripts.datasets.index import read_index
+from workflow_scripts.datasets.voc12 import Voc12DatasetSettings
 from workflow_scripts.prepare_dataset import main
 from workflow_scripts.settings.base import render_flags, validate
-from workflow_scripts.settings.voc12_dataset import Voc12DatasetSettings
 
 # pycocotools' arrays are of NumPy 1's protocol.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -9,13 +9,12 @@ import pytest
 
 from tests.loopback import Loopback
 from tests.miniatures import MiniVoc, build_voc
-from workflow_scripts.datasets.images import read_image, read_mask
+from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.index import ImageRecord, Index, read_index
-from workflow_scripts.datasets.voc12 import prepare
-from workflow_scripts.datasets.voc_annotations import CLASSES, read_list
+from workflow_scripts.datasets.masks import read_mask
+from workflow_scripts.datasets.voc12 import CLASSES, Voc12DatasetSettings, prepare, read_list
 from workflow_scripts.errors import InputError
 from workflow_scripts.settings.base import validate
-from workflow_scripts.settings.voc12_dataset import Voc12DatasetSettings
 
 
 @pytest.fixture

@@ -11,19 +11,30 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as rle
 
+from workflow_scripts.datasets.files import file_path
+from workflow_scripts.datasets.images import is_upright, opened_image
+from workflow_scripts.datasets.result_folder import ResultFolder
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.masks import IGNORE, encode_mask
 
-_ORIENTATION = 0x0112
 _QUALITY = 95
+_NAMES, _COCO = Path("labels.txt"), Path("annotations.json")
+
+
+def _image(image_id: str) -> Path:
+    return file_path(f"JPEGImages/{image_id}.jpg")
+
+
+def _mask(image_id: str) -> Path:
+    return file_path(f"SegmentationClass/{image_id}.png")
 
 
 def _as_jpeg(source: Path, image: np.ndarray, target: Path) -> None:
     """Copy an upright JPEG file as it is; write any other image as JPEG."""
-    with Image.open(source) as opened:
-        upright = opened.format == "JPEG" and opened.getexif().get(_ORIENTATION, 1) == 1
+    with opened_image(source) as opened:
+        as_it_is = opened.format == "JPEG" and is_upright(opened)
     with atomic_path(target) as temporary:
-        if upright:
+        if as_it_is:
             shutil.copyfile(source, temporary)
             return
         buffer = io.BytesIO()
@@ -39,9 +50,24 @@ class AnnotationWriter:
     annotation a class and image; category i is class i.
     """
 
-    def __init__(self, folder: Path, classes: Sequence[str]) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, classes: Sequence[str], ids: Sequence[str], split: str = "pseudo"
+    ) -> None:
+        """Claim the files.
+
+        Args:
+            folder: Where to write.
+            classes: Names of the classes, in order.
+            ids: Ids of all images that may be added.
+            split: Name of the list of images.
+
+        Raises:
+            InputError: As `ResultFolder`.
+        """
         self.classes = tuple(classes)
+        self._list = Path("ImageSets", "Segmentation", f"{split}.txt")
+        planned = [self._list, _NAMES, _COCO, *map(_image, ids), *map(_mask, ids)]
+        self._results = ResultFolder(folder, "label", planned)
         self._ids: list[str] = []
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
@@ -58,8 +84,8 @@ class AnnotationWriter:
             image: uint8 [H, W, 3].
             mask: uint8 [H, W], 0 background, i the i-th class.
         """
-        _as_jpeg(source, image, self.folder / "JPEGImages" / f"{image_id}.jpg")
-        with atomic_path(self.folder / "SegmentationClass" / f"{image_id}.png") as temporary:
+        _as_jpeg(source, image, self._results.path(_image(image_id)))
+        with atomic_path(self._results.path(_mask(image_id))) as temporary:
             temporary.write_bytes(encode_mask(mask))
         self._ids.append(image_id)
         number = len(self._ids)
@@ -81,9 +107,8 @@ class AnnotationWriter:
             "iscrowd": 0,
         }
 
-    def finish(self, split: str = "pseudo") -> None:
-        """Write the lists and the COCO file."""
-        lists = self.folder / "ImageSets" / "Segmentation" / f"{split}.txt"
+    def finish(self) -> None:
+        """Write the lists and the COCO file, and remove what an earlier run wrote and this one did not."""
         names = ("__background__", *self.classes)
         content = {
             "info": {"description": "Pseudo-masks from image labels; not made by hand"},
@@ -95,9 +120,10 @@ class AnnotationWriter:
             ],
         }
         for path, text in (
-            (lists, "".join(f"{image_id}\n" for image_id in self._ids)),
-            (self.folder / "labels.txt", "".join(f"{name}\n" for name in names)),
-            (self.folder / "annotations.json", json.dumps(content, ensure_ascii=False) + "\n"),
+            (self._list, "".join(f"{image_id}\n" for image_id in self._ids)),
+            (_NAMES, "".join(f"{name}\n" for name in names)),
+            (_COCO, json.dumps(content, ensure_ascii=False) + "\n"),
         ):
-            with atomic_path(path) as temporary:
+            with atomic_path(self._results.path(path)) as temporary:
                 temporary.write_text(text, encoding="utf-8")
+        self._results.finish()

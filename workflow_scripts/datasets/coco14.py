@@ -10,29 +10,109 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
+from pydantic import Field
+
+from workflow_scripts.datasets.archives import obtain
 from workflow_scripts.datasets.coco_annotations import (
     CocoFile,
     CocoImage,
     labels_of,
+    read_again,
     read_annotations,
     render,
 )
-from workflow_scripts.datasets.index import IndexRow, write_index
-from workflow_scripts.datasets.json_stream import read_again
-from workflow_scripts.datasets.masks import image_size
-from workflow_scripts.datasets.parallel import ordered_map
-from workflow_scripts.datasets.progress import Progress
-from workflow_scripts.datasets.sources import obtain
+from workflow_scripts.datasets.consistency import Described, write_dataset
+from workflow_scripts.datasets.download import (
+    ADDRESS,
+    CHECKSUM,
+    CHECKSUM_PATTERN,
+    ArchiveSettings,
+    DownloadSettings,
+)
+from workflow_scripts.datasets.images import image_size
+from workflow_scripts.datasets.index import IndexRow
+from workflow_scripts.datasets.parallel import Progress, ordered_map
 from workflow_scripts.errors import InputError
-from workflow_scripts.settings.coco14_dataset import Coco14DatasetSettings
+from workflow_scripts.settings.base import Settings
 from workflow_scripts.storage.atomic import atomic_folder
-from workflow_scripts.storage.masks import encode_mask
+from workflow_scripts.storage.masks import IGNORE, encode_mask
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val")
 PUBLISHED = {"train": 82783, "val": 40504}
+
+
+class TrainImagesArchive(ArchiveSettings):
+    """train2014.zip (13 GB)."""
+
+    address: str = Field(
+        default="http://images.cocodataset.org/zips/train2014.zip",
+        min_length=1,
+        description=ADDRESS,
+    )
+    checksum: str = Field(
+        default="md5:0da8c0bd3d6becc4dcb32757491aca88",
+        pattern=CHECKSUM_PATTERN,
+        description=CHECKSUM,
+    )
+
+
+class ValImagesArchive(ArchiveSettings):
+    """val2014.zip (6 GB)."""
+
+    address: str = Field(
+        default="http://images.cocodataset.org/zips/val2014.zip", min_length=1, description=ADDRESS
+    )
+    checksum: str = Field(
+        default="md5:a3d79f5ed8d289b7a7554ce06a5782b3",
+        pattern=CHECKSUM_PATTERN,
+        description=CHECKSUM,
+    )
+
+
+class AnnotationsArchive(ArchiveSettings):
+    """annotations_trainval2014.zip (241 MB)."""
+
+    address: str = Field(
+        default="http://images.cocodataset.org/annotations/annotations_trainval2014.zip",
+        min_length=1,
+        description=ADDRESS,
+    )
+    checksum: str = Field(
+        default="md5:0a379cfc70b0e71301e0f377548639bd",
+        pattern=CHECKSUM_PATTERN,
+        description=CHECKSUM,
+    )
+
+
+class Coco14DatasetSettings(Settings):
+    """MS COCO 2014: 80 classes; splits `train` (82,783 images) and `val` (40,504)."""
+
+    kind: Literal["coco14"] = Field(default="coco14", description="MS COCO 2014.")
+    root: str | None = Field(
+        default=None,
+        description=(
+            "A copy that is already here: a folder with `train2014`, `val2014` and"
+            " `annotations/instances_{train,val}2014.json`. It is used in place and never written"
+            " to. Without it, the archives are fetched."
+        ),
+    )
+    train_images: TrainImagesArchive = Field(
+        default=TrainImagesArchive(), description="Archive of the training images."
+    )
+    val_images: ValImagesArchive = Field(
+        default=ValImagesArchive(), description="Archive of the validation images."
+    )
+    annotations: AnnotationsArchive = Field(
+        default=AnnotationsArchive(), description="Archive of the instance annotations."
+    )
+    download: DownloadSettings = Field(
+        default=DownloadSettings(), description="How archives are fetched and where they are kept."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +157,7 @@ def prepare(
             PUBLISHED[split.name],
             empty,
         )
-    write_index(output / "index.csv", first.classes, _rows(splits, output, processes, progress))
+    write_dataset(output, first.classes, _described(splits, output, processes, progress))
 
 
 def _splits(settings: Coco14DatasetSettings, progress: Progress | None) -> list[_Split]:
@@ -108,9 +188,9 @@ def _splits(settings: Coco14DatasetSettings, progress: Progress | None) -> list[
     return splits
 
 
-def _rows(
+def _described(
     splits: list[_Split], output: Path, processes: int, progress: Progress | None
-) -> Iterator[IndexRow]:
+) -> Iterator[Described]:
     total = sum(len(split.annotations.images) for split in splits)
     done = 0
     with atomic_folder(output / "masks") as masks:
@@ -140,7 +220,7 @@ def _describe(
     classes: tuple[str, ...],
     numbers: dict[int, int],
     masks: Path,
-) -> IndexRow:
+) -> Described:
     """Render an image's mask and make its row."""
     path = folder / image.name
     size = image_size(path)
@@ -157,4 +237,6 @@ def _describe(
         raise InputError(f"{annotations}, image {image.name}: {error}") from error
     (masks / f"{path.stem}.png").write_bytes(encode_mask(mask))
     names = [classes[number - 1] for number in labels]
-    return IndexRow(path.stem, str(path), *size, split, names, f"masks/{split}/{path.stem}.png")
+    row = IndexRow(path.stem, str(path), *size, split, names, f"masks/{split}/{path.stem}.png")
+    shown = [classes[number - 1] for number in np.unique(mask) if number not in (0, IGNORE)]
+    return Described(row, tuple(shown))

@@ -8,13 +8,14 @@ are those of the whole scene.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.random import Generator
 from PIL import Image
-from scipy import ndimage
+from pydantic import Field, model_validator
 
-from workflow_scripts.settings.demo_dataset import DemoDatasetSettings
+from workflow_scripts.settings.base import Settings
 from workflow_scripts.storage.masks import IGNORE
 
 # What is labelled must be there to be seen: least area, as a share of the scene and of the object.
@@ -26,6 +27,56 @@ _MAX_ENLARGEMENT = 1.6 / 160
 _LONGEST_SIDE = 0.95
 _ATTEMPTS = 12
 _RIM = (0.2, 0.8)
+
+
+class SceneSettings(Settings):
+    """How scenes are composed."""
+
+    image_size: int = Field(
+        160, ge=64, le=512, description="Width and height of a scene in pixels."
+    )
+    max_objects: int = Field(3, ge=1, le=8, description="Largest number of objects in a scene.")
+    empty_share: float = Field(
+        0.05, ge=0, le=0.5, description="Share of scenes without any object."
+    )
+    mixed_share: float = Field(
+        0.4,
+        ge=0,
+        le=1,
+        description="Share of scenes whose background consists of two photographs, so that strong"
+        " edges lie not only around objects.",
+    )
+    min_object_size: float = Field(
+        0.25,
+        ge=0.1,
+        le=1,
+        description="Smallest object: square root of its area, as a share of the scene's width.",
+    )
+    max_object_size: float = Field(
+        0.55,
+        ge=0.1,
+        le=1,
+        description="Largest object: square root of its area, as a share of the scene's width.",
+    )
+    max_rotation: float = Field(
+        25, ge=0, le=180, description="Largest rotation of an object in degrees, either way."
+    )
+    cut_share: float = Field(
+        0.2, ge=0, le=1, description="Share of objects that may reach over the border of the scene."
+    )
+    colour_matching: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="How far at most an object takes over brightness, contrast and tint of the"
+        " background behind it: 0 not at all, 1 entirely.",
+    )
+
+    @model_validator(mode="after")
+    def _sizes_in_order(self) -> Self:
+        if self.min_object_size > self.max_object_size:
+            raise ValueError("min_object_size must not exceed max_object_size")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +103,7 @@ class _Layer:
 
 
 def compose_scene(
-    materials: Materials, settings: DemoDatasetSettings, rng: Generator
+    materials: Materials, settings: SceneSettings, rng: Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a scene uint8[S, S, 3] and its labels uint8[S, S] (0 background, 255 border).
 
@@ -69,7 +120,7 @@ def compose_scene(
     return _photograph(scene, rng), _labels(layers, settings.image_size)
 
 
-def _background(materials: Materials, settings: DemoDatasetSettings, rng: Generator) -> np.ndarray:
+def _background(materials: Materials, settings: SceneSettings, rng: Generator) -> np.ndarray:
     """One background, or two that meet along a curve, as float32[S, S, 3] in 0…255."""
     scene = _background_part(materials, settings.image_size, rng)
     if rng.random() >= settings.mixed_share:
@@ -111,9 +162,7 @@ def _jitter(pixels: np.ndarray, rng: Generator, contrast: float, tint: float) ->
     return (((pixels - mean) * gain + mean + shift) * colour).astype(np.float32)
 
 
-def _place_objects(
-    materials: Materials, settings: DemoDatasetSettings, rng: Generator
-) -> list[_Layer]:
+def _place_objects(materials: Materials, settings: SceneSettings, rng: Generator) -> list[_Layer]:
     """Choose, transform and place the objects of a scene, lowest first."""
     if rng.random() < settings.empty_share:
         return []
@@ -129,9 +178,7 @@ def _place_objects(
     return layers
 
 
-def _place(
-    label: int, cutout: Image.Image, settings: DemoDatasetSettings, rng: Generator
-) -> _Layer:
+def _place(label: int, cutout: Image.Image, settings: SceneSettings, rng: Generator) -> _Layer:
     """Mirror, scale, rotate and place one cut-out at random, and soften its border."""
     size = settings.image_size
     if rng.random() < 0.5:
@@ -174,6 +221,8 @@ def _soften(colour: np.ndarray, alpha: np.ndarray, rng: Generator) -> tuple[np.n
     The colours beyond the border are those of the nearest pixel of the object, so that the blurred
     border mixes object and background, never what lies under the transparent part.
     """
+    from scipy import ndimage
+
     solid = alpha > 0.9
     if solid.any():
         nearest = ndimage.distance_transform_edt(
@@ -202,6 +251,8 @@ def _jitter_brightness(colour: np.ndarray, rng: Generator) -> np.ndarray:
 
 def _photograph(scene: np.ndarray, rng: Generator) -> np.ndarray:
     """Give the whole scene one light, one sharpness and one sensor noise; return uint8."""
+    from scipy import ndimage
+
     size = scene.shape[0]
     axis = np.linspace(-1, 1, size, dtype=np.float32)
     slope = rng.uniform(-0.18, 0.18, 2)

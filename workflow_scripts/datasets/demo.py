@@ -5,29 +5,50 @@ number of processes, and a larger one begins with the images of a smaller one.
 """
 
 import csv
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from PIL import Image
+from pydantic import Field, model_validator
 
-from workflow_scripts.datasets.compositing import Materials, compose_scene
-from workflow_scripts.datasets.index import IndexRow, write_index
+from workflow_scripts.datasets.compositing import Materials, SceneSettings, compose_scene
+from workflow_scripts.datasets.consistency import Described, write_dataset
+from workflow_scripts.datasets.index import IndexRow
+from workflow_scripts.datasets.parallel import Progress, ordered_map
 from workflow_scripts.errors import InputError
-from workflow_scripts.settings.demo_dataset import DemoDatasetSettings
 from workflow_scripts.storage.masks import IGNORE, encode_mask
 
+MAX_IMAGES = 100_000
 RESOURCES = Path(__file__).resolve().parents[2] / "resources" / "demo"
 SPLITS = ("train", "val")
 FOLDER_IMAGES = 1000
 _BACKGROUND = "background"
-_CHUNK = 8
-_CHUNKS_AHEAD = 4
 _JPEG_QUALITY = (70, 92)
+
+
+class DemoDatasetSettings(SceneSettings):
+    """Scenes composed at run time of the photographs in `resources/demo/`."""
+
+    kind: Literal["demo"] = Field("demo", description="Compose scenes of the embedded photographs.")
+    train_images: int = Field(
+        400, ge=1, le=MAX_IMAGES, description="Number of training scenes, from training cut-outs."
+    )
+    val_images: int = Field(
+        120,
+        ge=1,
+        le=MAX_IMAGES,
+        description="Number of validation scenes, from cut-outs that training never shows.",
+    )
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of all random choices.")
+
+    @model_validator(mode="after")
+    def _not_too_many(self) -> Self:
+        if self.train_images + self.val_images > MAX_IMAGES:
+            raise ValueError(f"train_images and val_images must not exceed {MAX_IMAGES} together")
+        return self
 
 
 class _Asset(NamedTuple):
@@ -40,7 +61,7 @@ def prepare(
     settings: DemoDatasetSettings,
     output: Path,
     processes: int,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Compose the dataset: output/images, output/masks, output/classes.csv, output/index.csv.
 
@@ -51,12 +72,12 @@ def prepare(
         settings: Sizes, counts and seed.
         output: Folder to write to.
         processes: Number of worker processes; 1 composes in this one. Changes no result.
-        progress: Called with the number of images finished since the last call.
+        progress: Called for each image.
 
     Raises:
         InputError: The embedded photographs are missing or incomplete.
     """
-    write_index(output / "index.csv", class_names(), _rows(settings, output, processes, progress))
+    write_dataset(output, class_names(), _scenes(settings, output, processes, progress))
 
 
 @cache
@@ -75,50 +96,22 @@ def compose(
     return image, mask, int(rng.integers(_JPEG_QUALITY[0], _JPEG_QUALITY[1] + 1))
 
 
-def _rows(
-    settings: DemoDatasetSettings,
-    output: Path,
-    processes: int,
-    progress: Callable[[int], None] | None,
-) -> Iterator[IndexRow]:
+def _scenes(
+    settings: DemoDatasetSettings, output: Path, processes: int, progress: Progress | None
+) -> Iterator[Described]:
     """Write images and masks; yield their rows, training split first, in the order of their numbers."""
-    for rows in _in_order(settings, output, processes):
-        yield from rows
+    counts = zip(SPLITS, (settings.train_images, settings.val_images), strict=True)
+    scenes = ((split, number) for split, count in counts for number in range(count))
+    write = partial(_write_scene, settings=settings, output=output)
+    total = settings.train_images + settings.val_images
+    for done, scene in enumerate(ordered_map(write, scenes, processes), start=1):
+        yield scene
         if progress is not None:
-            progress(len(rows))
+            progress("compose scenes", done, total, "img")
 
 
-def _in_order(
-    settings: DemoDatasetSettings, output: Path, processes: int
-) -> Iterator[list[IndexRow]]:
-    chunks = _chunks(settings)
-    if processes <= 1:
-        for split, numbers in chunks:
-            yield _write_chunk(settings, output, split, numbers)
-        return
-    with ProcessPoolExecutor(processes) as pool:
-        pending: deque[Future[list[IndexRow]]] = deque()
-        for split, numbers in chunks:
-            pending.append(pool.submit(_write_chunk, settings, output, split, numbers))
-            if len(pending) >= _CHUNKS_AHEAD * processes:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-
-
-def _chunks(settings: DemoDatasetSettings) -> Iterator[tuple[str, range]]:
-    for split, count in zip(SPLITS, (settings.train_images, settings.val_images), strict=True):
-        for start in range(0, count, _CHUNK):
-            yield split, range(start, min(start + _CHUNK, count))
-
-
-def _write_chunk(
-    settings: DemoDatasetSettings, output: Path, split: str, numbers: range
-) -> list[IndexRow]:
-    return [_write_scene(settings, output, split, number) for number in numbers]
-
-
-def _write_scene(settings: DemoDatasetSettings, output: Path, split: str, number: int) -> IndexRow:
+def _write_scene(scene: tuple[str, int], settings: DemoDatasetSettings, output: Path) -> Described:
+    split, number = scene
     image, mask, quality = compose(settings, split, number)
     image_id = f"{split}-{number:06d}"
     folder = f"{split}-{number // FOLDER_IMAGES:03d}"
@@ -130,7 +123,8 @@ def _write_scene(settings: DemoDatasetSettings, output: Path, split: str, number
     (output / mask_path).write_bytes(encode_mask(mask))
     labels = [class_names()[label - 1] for label in np.unique(mask) if label not in (0, IGNORE)]
     size = settings.image_size
-    return IndexRow(image_id, str(image_path), size, size, split, labels, str(mask_path))
+    row = IndexRow(image_id, str(image_path), size, size, split, labels, str(mask_path))
+    return Described(row, tuple(labels))
 
 
 @cache

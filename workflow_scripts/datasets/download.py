@@ -1,6 +1,10 @@
-"""Downloads that survive broken connections and appear under their name only when verified."""
+"""Downloads that survive broken connections and appear under their name only when verified.
+
+Checksums are written as "md5:…" or "sha256:…".
+"""
 
 import errno
+import hashlib
 import json
 import logging
 import shutil
@@ -14,10 +18,11 @@ from http.client import HTTPException, InvalidURL
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.datasets.checksums import file_checksum
-from workflow_scripts.datasets.progress import Progress
+from pydantic import Field
+
+from workflow_scripts.datasets.parallel import Progress
 from workflow_scripts.errors import InputError
-from workflow_scripts.settings.downloads import DownloadSettings
+from workflow_scripts.settings.base import Settings
 from workflow_scripts.storage.atomic import sync
 
 logger = logging.getLogger(__name__)
@@ -26,6 +31,81 @@ CHUNK = 1 << 18
 LONGEST_PAUSE = 60.0
 _TEMPORARY_STATUS = {408, 425, 429, 500, 502, 503, 504}
 _LOCAL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG}
+
+ADDRESS = (
+    "Where the archive is: an http or https address, or the path of a file that is already here."
+)
+CHECKSUM = (
+    "What the archive must hash to: `md5:` or `sha256:` and hexadecimal digits. Empty: its content"
+    " is not checked."
+)
+CHECKSUM_PATTERN = r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})?$"
+
+
+class ArchiveSettings(Settings):
+    """One archive. A dataset derives its archives from this and gives both fields their default."""
+
+    address: str = Field(description=ADDRESS, min_length=1)
+    checksum: str = Field(description=CHECKSUM, pattern=CHECKSUM_PATTERN)
+
+
+class DownloadSettings(Settings):
+    """How archives are fetched and where they are kept."""
+
+    folder: str = Field(
+        default="data",
+        min_length=1,
+        description=(
+            "Folder for archives and their extracted content. All runs share it: what is there"
+            " already is not fetched again."
+        ),
+    )
+    attempts: int = Field(
+        default=5,
+        ge=1,
+        le=100,
+        description=(
+            "Attempts in a row without a single new byte after which a download is given up."
+        ),
+    )
+    timeout: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds of silence after which a connection counts as dead.",
+    )
+    pause: float = Field(
+        default=1.0,
+        ge=0,
+        description=(
+            "Seconds to wait before the second attempt; twice as long before each further one, up"
+            " to a minute."
+        ),
+    )
+    keep_archives: bool = Field(
+        default=True,
+        description="Keep an archive after its extraction. `false` saves half of the disk space.",
+    )
+
+
+def file_checksum(path: Path, kind: str) -> str:
+    """Return the checksum of a file with its kind in front; `kind` is "md5" or "sha256"."""
+    with path.open("rb") as stream:
+        # Checksums here tell damage, not attacks; MD5 is what the publishers give.
+        digest = hashlib.file_digest(stream, lambda: hashlib.new(kind, usedforsecurity=False))
+    return f"{kind}:{digest.hexdigest()}"
+
+
+def verify(path: Path, checksum: str, origin: str) -> None:
+    """Raise InputError unless the file has the checksum; "" is always right."""
+    if not checksum:
+        return
+    actual = file_checksum(path, checksum.partition(":")[0])
+    if actual != checksum:
+        raise InputError(
+            f"{path}: wrong checksum\n  fetched from: {origin}\n  expected:     {checksum}\n"
+            f"  actual:       {actual}\nThe file is damaged or another version. Put the right one in its"
+            " place, or, if it is the one you mean, give its checksum in the configuration."
+        )
 
 
 class _Interrupted(Exception):

@@ -4,18 +4,25 @@ Nothing is copied: images and masks are used where they are.
 """
 
 import logging
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
-from workflow_scripts.datasets.folder_table import (
-    IMAGE_SUFFIXES,
-    MASK_SUFFIXES,
+import numpy as np
+from pydantic import Field, field_validator
+
+from workflow_scripts.datasets.consistency import Described, write_dataset
+from workflow_scripts.datasets.files import IMAGE_SUFFIXES, MASK_SUFFIXES, OTHER, Folder
+from workflow_scripts.datasets.images import image_size
+from workflow_scripts.datasets.index import IndexRow, check_classes
+from workflow_scripts.datasets.masks import check_mask, read_mask
+from workflow_scripts.datasets.parallel import Progress, ordered_map
+from workflow_scripts.datasets.table import (
     SPLITS,
-    Folder,
     TableRow,
+    all_numbers,
     choose_classes,
     choose_splits,
     find_images,
@@ -23,15 +30,76 @@ from workflow_scripts.datasets.folder_table import (
     make_ids,
     read_table,
 )
-from workflow_scripts.datasets.index import IndexRow, write_index
-from workflow_scripts.datasets.masks import check_mask_file, image_size
-from workflow_scripts.datasets.parallel import ordered_map
-from workflow_scripts.datasets.progress import Progress
 from workflow_scripts.errors import InputError
-from workflow_scripts.settings.folder_dataset import FolderDatasetSettings
+from workflow_scripts.settings.base import Settings
 from workflow_scripts.storage.file_state import file_state
+from workflow_scripts.storage.masks import IGNORE
 
 logger = logging.getLogger(__name__)
+
+_SHOWN = 10
+
+
+class FolderDatasetSettings(Settings):
+    """A folder of images and a table with the columns `image` and `labels`."""
+
+    kind: Literal["folder"] = Field(default="folder", description="Images of your own.")
+    root: str = Field(
+        default="data/folder",
+        min_length=1,
+        description="The folder that holds images, table and masks. It is never written to.",
+    )
+    images: str = Field(
+        default="images",
+        description=(
+            "Folder of the images, inside `root`; `root` itself where there is no such folder."
+        ),
+    )
+    labels: str = Field(
+        default="labels.csv",
+        min_length=1,
+        description=(
+            "Table of the images, inside `root`: a CSV file with a column `image` (a path inside"
+            " the folder of images), a column `labels` (class names separated by `;`, empty for an"
+            " image that shows none) and, optionally, a column `split` (`train`, `val`)."
+        ),
+    )
+    masks: str = Field(
+        default="masks",
+        min_length=1,
+        description=(
+            "Folder of ground-truth masks for evaluation, inside `root`; it may be missing. The"
+            " mask of `cat.jpg` is the indexed or grey `cat.png` (or `cat.jpg.png`): 0 background,"
+            " i the i-th class, 255 ignore."
+        ),
+    )
+    classes: tuple[str, ...] = Field(
+        default=(),
+        description="Names of the classes, in order. Empty: all names in the table, sorted.",
+    )
+    val_share: float = Field(
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="Share of the images that become split `val` where the table has no `split`.",
+    )
+    split_seed: int = Field(
+        default=0,
+        ge=0,
+        description="Seed of that choice; it depends on the ids of the images alone.",
+    )
+
+    @field_validator("classes")
+    @classmethod
+    def _names_are_usable(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if any(name != name.strip() for name in classes):
+            raise ValueError("names of classes must not begin or end with a space; remove it")
+        if classes:
+            try:
+                check_classes(classes, "the list of classes")
+            except InputError as error:
+                raise ValueError(str(error)) from None
+        return classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +126,53 @@ def prepare(
         progress: Called for each image.
 
     Raises:
-        InputError: A row, an image or a mask cannot be used. The message names it.
+        InputError: A row, an image or a mask cannot be used. The message names it, or all of them.
     """
     root = Path(settings.root).absolute()
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; `dataset.root` must name the folder of images")
     table = root / settings.labels
-    rows = read_table(table)
+    rows = read_table(table, settings.classes)
     classes = choose_classes(table, rows, settings.classes)
-    folder = root / settings.images
-    files = Folder.scan(
-        folder if folder.is_dir() else root, IMAGE_SUFFIXES, without=root / settings.masks
-    )
+    files = Folder.scan(images_folder(settings), IMAGE_SUFFIXES, [root / settings.masks, output])
     names = find_images(table, rows, files)
     ids = make_ids(names)
     splits = _splits(table, rows, ids, settings)
-    masks = _masks(root / settings.masks, names)
+    masks, spare = _masks(root / settings.masks, names)
+    if any(masks) and not settings.classes:
+        _check_numbers(table, classes)
     images = [
         _Image(image_id, files.files[name], split, row.labels, mask)
         for image_id, name, split, row, mask in zip(ids, names, splits, rows, masks, strict=True)
     ]
-    _report(table, images, classes)
-    write_index(output / "index.csv", classes, _rows(images, classes, processes, progress))
+    # Tables and notes beside the images are meant to be there.
+    left_out = {why: names for why, names in files.left_out.items() if why != OTHER} | spare
+    if left_out:
+        Folder(files.path, {}, left_out).tell()
+    left_out |= {"images without a row": sorted(set(files.files) - set(names))}
+    described = _described(table, images, classes, processes, progress)
+    write_dataset(
+        output, classes, described, {why: names for why, names in left_out.items() if names}
+    )
+
+
+def images_folder(settings: FolderDatasetSettings) -> Path:
+    """The folder of the images: `root` itself where there is none of that name inside."""
+    root = Path(settings.root).absolute()
+    folder = root / settings.images
+    return folder if folder.is_dir() else root
+
+
+def _check_numbers(table: Path, classes: Sequence[str]) -> None:
+    """Refuse numbers as names of classes that are not their numbers in masks."""
+    wrong = [(i, name) for i, name in enumerate(classes, start=1) if name != str(i)]
+    if wrong and all_numbers(classes):
+        number, name = wrong[0]
+        raise InputError(
+            f"{table}: the labels are numbers, and {name!r} would be class {number}, which has the value"
+            f" {number} in masks. List all classes in the order of the masks' values in `dataset.classes`"
+            f" (now {', '.join(classes[:8])}{', …' if len(classes) > 8 else ''}), or use names."
+        )
 
 
 def _splits(
@@ -98,86 +191,82 @@ def _splits(
     return splits
 
 
-def _masks(folder: Path, names: Sequence[str]) -> list[Path | None]:
+def _masks(folder: Path, names: Sequence[str]) -> tuple[list[Path | None], dict[str, list[str]]]:
+    """The mask of each image, and what is left out of the folder, by reason."""
     if not folder.is_dir():
         logger.info("%s: no such folder; the dataset has no ground truth to evaluate on", folder)
-        return [None] * len(names)
+        return [None] * len(names), {}
     masks = Folder.scan(folder, MASK_SUFFIXES)
     found = find_masks(names, masks)
-    spare = set(masks.files.values()) - set(found)
-    if spare and not any(found):
+    used = set(found)
+    spare = [name for name, path in masks.files.items() if path not in used]
+    rule = "The mask of cat.jpg is cat.png, or cat.jpg.png where several images are called cat."
+    if not any(found):
+        if not spare and not masks.left_out:
+            logger.warning(
+                "%s: the folder of masks is empty; there is nothing to evaluate on", folder
+            )
+            return found, {}
+        what = f"none of its {len(spare)} mask(s) belongs to an image of the table"
+        if not spare:
+            what = f"it holds no mask that can be read; left out: {masks.summary()}"
         raise InputError(
-            f"{folder}: none of the {len(spare)} mask(s) belongs to an image of the table. The mask of"
-            " cat.jpg is cat.png, or cat.jpg.png where several images are called cat."
+            f"{folder}: {what}. {rule} Put PNG masks there, or remove the folder to go on without."
         )
     if spare:
         logger.warning(
-            "%s: %d mask(s) belong to no image, for instance %s. The mask of cat.jpg is cat.png,"
-            " or cat.jpg.png where several images are called cat.",
+            "%s: %d mask(s) belong to no image, for instance %s. %s",
             folder,
             len(spare),
-            min(path.name for path in spare if path is not None),
+            spare[0],
+            rule,
         )
-    return found
+    masks.tell()
+    left_out = {f"{why}, among the masks": names for why, names in masks.left_out.items()}
+    return found, left_out | ({"masks without an image": spare} if spare else {})
 
 
-def _report(table: Path, images: Sequence[_Image], classes: Sequence[str]) -> None:
-    """Say what the dataset holds, and warn of what makes results hard to read."""
-    used = {label for image in images for label in image.labels}
-    for split, count in Counter(image.split for image in images).items():
-        chosen = [image for image in images if image.split == split]
-        masks = sum(image.mask is not None for image in chosen)
-        logger.info("%s, %s: %d images, %d with a mask", table, split, count, masks)
-        if 0 < masks < count:
-            logger.warning(
-                "%s: %d images of split %s have no mask; evaluation leaves them out",
-                table,
-                count - masks,
-                split,
-            )
-        shown = {label for image in chosen for label in image.labels}
-        absent = [name for name in classes if name in used and name not in shown]
-        if absent and split in SPLITS:
-            logger.warning(
-                "%s: no image of split %s has the class %s",
-                table,
-                split,
-                ", ".join(map(repr, absent)),
-            )
-
-
-def _rows(
+def _described(
+    table: Path,
     images: Sequence[_Image],
     classes: Sequence[str],
     processes: int,
     progress: Progress | None,
-) -> Iterator[IndexRow]:
+) -> Iterator[Described]:
+    """Check the images; InputError at the end that names all that cannot be used."""
     describe = partial(_describe, classes=tuple(classes))
-    odd: list[str] = []
-    for done, (row, unlabelled) in enumerate(ordered_map(describe, images, processes), start=1):
-        yield row
-        odd += [f"{row.mask} shows {name!r}" for name in unlabelled]
+    wrong: list[str] = []
+    for done, result in enumerate(ordered_map(describe, images, processes), start=1):
+        if isinstance(result, str):
+            wrong.append(result)
+        else:
+            yield result
         if progress is not None:
             progress("images", done, len(images), "img")
-    if odd:
-        logger.warning(
-            "%d time(s) a mask shows a class that its image's labels do not name: %s%s. Correct the"
-            " masks or the labels; no method can find such a class.",
-            len(odd),
-            "; ".join(odd[:3]),
-            " …" if len(odd) > 3 else "",
+    if len(wrong) == 1:
+        raise InputError(wrong[0])
+    if wrong:
+        lines = "\n".join(f"  {line}" for line in wrong[:_SHOWN])
+        more = f"\n  … and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        raise InputError(
+            f"{table}: {len(wrong)} of {len(images)} images cannot be used:\n{lines}{more}"
         )
 
 
-def _describe(image: _Image, classes: tuple[str, ...]) -> tuple[IndexRow, list[str]]:
-    """Check an image and its mask; return its row, and classes of its mask that are no label."""
-    size = image_size(image.path)
-    unlabelled = []
-    if image.mask is not None:
-        present = check_mask_file(image.mask, size, len(classes), image.path)
-        names = [classes[number - 1] for number in present]
-        unlabelled = [name for name in names if name not in image.labels]
-    mask = str(image.mask) if image.mask is not None else ""
+def _describe(image: _Image, classes: tuple[str, ...]) -> Described | str:
+    """Check an image and its mask; return its row and what the mask shows, or what is wrong."""
+    shown = None
+    ignored = False
+    try:
+        size = image_size(image.path)
+        if image.mask is not None:
+            mask = read_mask(image.mask)
+            present = check_mask(mask, size, len(classes), image.mask, image.path)
+            shown = tuple(classes[number - 1] for number in present)
+            ignored = bool(np.any(mask == IGNORE))
+    except InputError as error:
+        return str(error)
+    name = str(image.mask) if image.mask is not None else ""
     state = "/".join(file_state(path) for path in (image.path, image.mask) if path is not None)
-    row = IndexRow(image.id, str(image.path), *size, image.split, image.labels, mask, state)
-    return row, unlabelled
+    row = IndexRow(image.id, str(image.path), *size, image.split, image.labels, name, state)
+    return Described(row, shown, ignored)

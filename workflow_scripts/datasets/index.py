@@ -8,7 +8,8 @@ index. Nothing else reads it, and it may be missing. Beside the index, `classes.
 """
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from workflow_scripts.storage.atomic import atomic_path
 
 CLASSES_NAME = "classes.csv"
 MAX_CLASSES = 254
+RESERVED = frozenset({"background", "ignore", "ignored", "void", "255"})
 _SEPARATOR = ";"
 
 
@@ -82,24 +84,27 @@ class Index:
 
 
 def write_index(path: Path | str, classes: Sequence[str], rows: Iterable[IndexRow]) -> None:
-    """Write classes.csv and then index.csv, row by row as they come; each whole or not at all.
+    """Write classes.csv and index.csv, row by row as they come; each whole or not at all.
+
+    The index comes last, so that a folder with one is complete.
 
     Raises InputError for duplicate ids, labels that are no class, rows without a split, and class
     names that the table cannot hold.
     """
     path = Path(path)
-    _check_classes(classes, path)
-    with atomic_path(path.with_name(CLASSES_NAME)) as temporary, _writer(temporary) as write:
-        write(["name"])
-        for name in classes:
-            write([name])
+    check_classes(classes, path)
     known = set(classes)
     seen: set[str] = set()
-    with atomic_path(path) as temporary, _writer(temporary) as write:
-        write(IndexRow._fields)
-        for row in rows:
-            _check_row(row.id, row.split, row.labels, known, seen, str(path))
-            write([*row[:5], _SEPARATOR.join(row.labels), row.mask, row.state])
+    with atomic_path(path) as temporary:
+        with _writer(temporary) as write:
+            write(IndexRow._fields)
+            for row in rows:
+                _check_row(row.id, row.split, row.labels, known, seen, str(path))
+                write([*row[:5], _SEPARATOR.join(row.labels), row.mask, row.state])
+        with atomic_path(path.with_name(CLASSES_NAME)) as names, _writer(names) as write:
+            write(["name"])
+            for name in classes:
+                write([name])
 
 
 def read_index(path: Path | str) -> Index:
@@ -138,17 +143,55 @@ def _writer(path: Path) -> Iterator:
         yield csv.writer(stream, lineterminator="\n").writerow
 
 
-def _check_classes(classes: Sequence[str], where: Path) -> None:
+def check_classes(
+    classes: Sequence[str], where: Path | str, lines: Mapping[str, int] | None = None
+) -> None:
+    """Raise InputError where names of classes collide with ours or with each other, or cannot be written.
+
+    Args:
+        classes: The names.
+        where: The table that they come from, for messages.
+        lines: The line that first has each, for messages.
+    """
+
+    def place(name: str) -> str:
+        return f"{where}, line {lines[name]}" if lines else str(where)
+
     if not 1 <= len(classes) <= MAX_CLASSES:
-        raise InputError(f"{where}: {len(classes)} classes; from 1 to {MAX_CLASSES} are possible")
-    if len(set(classes)) < len(classes):
-        twice = next(name for name in classes if classes.count(name) > 1)
-        raise InputError(f"{where}: class {twice!r} is listed twice; remove one")
+        raise InputError(
+            f"{where}: {len(classes)} classes; from 1 to {MAX_CLASSES} are possible, since masks have"
+            " 8 bits. Join or leave out classes."
+        )
+    looks: dict[str, str] = {}
     for name in classes:
-        if not name.strip() or _SEPARATOR in name:
+        if not name.strip() or _SEPARATOR in name or "\n" in name or "\r" in name:
             raise InputError(
-                f"{where}: class name {name!r} is empty or contains {_SEPARATOR!r}; rename it"
+                f"{place(name)}: class name {name!r} is empty or contains {_SEPARATOR!r} or a line"
+                " break; rename it"
             )
+        look = _look(name)
+        if look.strip("_-.") in RESERVED:
+            raise InputError(
+                f"{place(name)}: {name!r} cannot be a class: background is what no label names, and"
+                " 255 marks pixels that do not count. Remove that label (an image without labels"
+                " is background), or give the class another name."
+            )
+        other = looks.setdefault(look, name)
+        if list(classes).count(name) > 1:
+            raise InputError(f"{where}: class {name!r} is listed twice; remove one")
+        if other != name:
+            raise InputError(
+                f"{place(name)}: the classes {other!r} and {name!r} differ in case, blanks or the form"
+                " of their letters alone. Write one name everywhere, or rename one."
+            )
+
+
+def _look(name: str) -> str:
+    """What is left of a name for a reader who overlooks case, blanks and forms of Unicode."""
+    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return "".join(
+        letter for letter in plain if not letter.isspace() and unicodedata.category(letter) != "Cf"
+    )
 
 
 def _check_row(
@@ -184,7 +227,7 @@ def _pixels(text: str, field: str, where: str) -> int:
 def read_classes(path: Path) -> tuple[str, ...]:
     """Read the names of the classes from classes.csv; InputError when it does not fit the format."""
     classes = tuple(row["name"] for _, row in _read_table(path, ["name"]))
-    _check_classes(classes, path)
+    check_classes(classes, path)
     return classes
 
 

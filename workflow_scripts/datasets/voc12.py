@@ -11,24 +11,31 @@ where they are, with their ignored border of 255; SBD's masks are converted to `
 """
 
 import logging
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
-from workflow_scripts.datasets.index import IndexRow, write_index
-from workflow_scripts.datasets.masks import check_mask, check_mask_file, image_size
-from workflow_scripts.datasets.parallel import ordered_map
-from workflow_scripts.datasets.progress import Progress
-from workflow_scripts.datasets.sources import obtain
-from workflow_scripts.datasets.voc_annotations import (
-    CLASSES,
-    labels_from_xml,
-    mask_from_sbd,
-    read_list,
+import numpy as np
+from pydantic import Field, model_validator
+
+from workflow_scripts.datasets.archives import obtain
+from workflow_scripts.datasets.consistency import Described, write_dataset
+from workflow_scripts.datasets.download import (
+    ADDRESS,
+    CHECKSUM,
+    CHECKSUM_PATTERN,
+    ArchiveSettings,
+    DownloadSettings,
 )
+from workflow_scripts.datasets.images import image_size
+from workflow_scripts.datasets.index import IndexRow
+from workflow_scripts.datasets.masks import check_mask, read_mask
+from workflow_scripts.datasets.parallel import Progress, ordered_map
 from workflow_scripts.errors import InputError
-from workflow_scripts.settings.voc12_dataset import Voc12DatasetSettings
+from workflow_scripts.settings.base import Settings
 from workflow_scripts.storage.atomic import atomic_folder
 from workflow_scripts.storage.masks import encode_mask
 
@@ -43,6 +50,215 @@ _DEVKIT_PARTS = tuple(
 )
 _SBD = "benchmark_RELEASE/dataset"
 _SBD_PARTS = tuple(f"{_SBD}/{part}" for part in ("cls", "train.txt", "val.txt"))
+CLASSES = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+
+
+class TrainvalArchive(ArchiveSettings):
+    """VOCtrainval_11-May-2012.tar; address and MD5 as torchvision publishes them."""
+
+    address: str = Field(
+        default="https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+        min_length=1,
+        description=ADDRESS,
+    )
+    checksum: str = Field(
+        default="md5:6cd6e144f989b92b3379bac3b3de84fd",
+        pattern=CHECKSUM_PATTERN,
+        description=CHECKSUM,
+    )
+
+
+class SbdArchive(ArchiveSettings):
+    """SBD's benchmark.tgz; address and MD5 as torchvision publishes them."""
+
+    address: str = Field(
+        default=(
+            "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/"
+            "semantic_contours/benchmark.tgz"
+        ),
+        min_length=1,
+        description=ADDRESS,
+    )
+    checksum: str = Field(
+        default="md5:82b4d87ceb2ed10f6038a1cba92111cb",
+        pattern=CHECKSUM_PATTERN,
+        description=CHECKSUM,
+    )
+
+
+class TestArchive(ArchiveSettings):
+    """VOC2012test.tar, which the organisers give to registered users only."""
+
+    __test__ = False  # pytest would collect a class of this name
+
+    address: str = Field(
+        default="",
+        description=(
+            "Path of VOC2012test.tar: http://host.robots.ox.ac.uk:8080 gives it to registered"
+            " users. Empty: the test images are expected in `root`."
+        ),
+    )
+    checksum: str = Field(
+        default="md5:9065beb292b6c291fad82b2725749fda",
+        pattern=CHECKSUM_PATTERN,
+        description=CHECKSUM,
+    )
+
+
+class Voc12DatasetSettings(Settings):
+    """PASCAL VOC 2012: 20 classes.
+
+    Splits of the index: `train` (1,464 images), `val` (1,449), `train_aug` (the 9,118 images that
+    SBD adds; with `train` they are the 10,582 of the literature) and, on demand, `test` (1,456).
+    """
+
+    kind: Literal["voc12"] = Field(default="voc12", description="PASCAL VOC 2012.")
+    root: str | None = Field(
+        default=None,
+        description=(
+            "A devkit that is already here: the folder `VOCdevkit/VOC2012`, with `JPEGImages`,"
+            " `Annotations`, `SegmentationClass` and `ImageSets`. It is used in place and never"
+            " written to. Without it, `trainval` is fetched."
+        ),
+    )
+    sbd_root: str | None = Field(
+        default=None,
+        description=(
+            "SBD that is already here: the folder `benchmark_RELEASE/dataset`, with `cls`,"
+            " `train.txt` and `val.txt`. Without it, `sbd` is fetched if it is needed."
+        ),
+    )
+    augmented: bool = Field(
+        default=True,
+        description=(
+            "Add the split `train_aug`. A devkit with `SegmentationClassAug` and a list"
+            " `ImageSets/Segmentation/train_aug.txt` (or `trainaug.txt`) is used as it is; any"
+            " other is completed from SBD."
+        ),
+    )
+    test_images: bool = Field(
+        default=False,
+        description="Add the split `test`, whose masks only VOC's evaluation server has.",
+    )
+    difficult: bool = Field(
+        default=True,
+        description=(
+            "Count objects that the annotations call difficult as labels of their image, as the"
+            " label files in common use do."
+        ),
+    )
+    trainval: TrainvalArchive = Field(
+        default=TrainvalArchive(), description="Archive of training and validation images."
+    )
+    sbd: SbdArchive = Field(default=SbdArchive(), description="Archive of SBD.")
+    test: TestArchive = Field(default=TestArchive(), description="Archive of the test images.")
+    download: DownloadSettings = Field(
+        default=DownloadSettings(), description="How archives are fetched and where they are kept."
+    )
+
+    @model_validator(mode="after")
+    def _test_images_have_a_source(self) -> "Voc12DatasetSettings":
+        if self.test_images and not (self.test.address or self.root):
+            raise ValueError(
+                "`test_images` needs `test.address` (the path of VOC2012test.tar) or a `root` that"
+                " holds the test images"
+            )
+        return self
+
+
+def labels_from_xml(path: Path, difficult: bool) -> tuple[str, ...]:
+    """Return the names of the classes of which an annotation has an object, in VOC's order.
+
+    Args:
+        path: A file of the devkit's folder `Annotations`.
+        difficult: Whether objects marked as difficult count.
+
+    Raises:
+        InputError: The file is no annotation, or an object's name is none of the 20 classes.
+    """
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (OSError, ElementTree.ParseError) as error:
+        raise InputError(f"{path}: not a readable annotation ({error})") from error
+    found = set()
+    for thing in root.findall("object"):
+        name = (thing.findtext("name") or "").strip()
+        if name not in CLASSES:
+            raise InputError(f"{path}: the object {name!r} is none of VOC's 20 classes")
+        if difficult or (thing.findtext("difficult") or "0").strip() != "1":
+            found.add(name)
+    return tuple(name for name in CLASSES if name in found)
+
+
+def mask_from_sbd(path: Path) -> np.ndarray:
+    """Return the class mask uint8[H, W] of a file of SBD's folder `cls`.
+
+    SBD has no ignored border: values are 0 to 20.
+
+    Raises:
+        InputError: The file is missing, damaged or has no segmentation.
+    """
+    from scipy.io import loadmat
+
+    try:
+        # Opened here: loadmat adds a suffix to names, and says "no such file" of damaged ones.
+        with path.open("rb") as stream:
+            mask = np.asarray(loadmat(stream)["GTcls"][0]["Segmentation"][0])
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; SBD is incomplete") from None
+    except Exception as error:  # scipy raises almost anything on damaged files
+        raise InputError(f"{path}: not a readable segmentation of SBD ({error})") from error
+    if mask.ndim != 2 or mask.dtype != np.uint8:
+        raise InputError(f"{path}: the segmentation is {mask.dtype}{list(mask.shape)}, not 8-bit")
+    return mask
+
+
+def read_list(path: Path) -> list[str]:
+    """Return the image ids in a list of a devkit, in its order.
+
+    A line may hold an id or, in lists that are passed around, paths of image and mask.
+
+    Raises:
+        InputError: The list is missing or names an image twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: the list of images cannot be read ({error}). The folder given as `root` or"
+            " `sbd_root` is not the one that was expected, or is incomplete."
+        ) from error
+    ids = [_image_id(words[0]) for line in lines if (words := line.split())]
+    if len(set(ids)) < len(ids):
+        double = next(name for name in ids if ids.count(name) > 1)
+        raise InputError(f"{path}: image {double!r} is listed twice; remove one of the lines")
+    return ids
+
+
+def _image_id(word: str) -> str:
+    name = word.rpartition("/")[2]
+    return name.removesuffix(".jpg").removesuffix(".png")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +293,7 @@ def prepare(
     for split in sorted({image.split for image in images}):
         count = sum(image.split == split for image in images)
         logger.info("VOC 2012, %s: %d images (%d as published)", split, count, PUBLISHED[split])
-    write_index(output / "index.csv", CLASSES, _rows(images, settings, output, processes, progress))
+    write_dataset(output, CLASSES, _described(images, settings, output, processes, progress))
 
 
 def _images(settings: Voc12DatasetSettings, progress: Progress | None) -> list[_Image]:
@@ -142,13 +358,13 @@ def _require(folder: Path, parts: tuple[str, ...], field: str) -> None:
         )
 
 
-def _rows(
+def _described(
     images: list[_Image],
     settings: Voc12DatasetSettings,
     output: Path,
     processes: int,
     progress: Progress | None,
-) -> Iterator[IndexRow]:
+) -> Iterator[Described]:
     with atomic_folder(output / "masks") as masks:
         describe = partial(_describe, difficult=settings.difficult, masks=masks)
         for done, row in enumerate(ordered_map(describe, images, processes), start=1):
@@ -157,7 +373,7 @@ def _rows(
                 progress("images", done, len(images), "img")
 
 
-def _describe(image: _Image, difficult: bool, masks: Path) -> IndexRow:
+def _describe(image: _Image, difficult: bool, masks: Path) -> Described:
     """Make an image's row; convert its mask if it is SBD's."""
     path = image.devkit / "JPEGImages" / f"{image.id}.jpg"
     size = image_size(path)
@@ -174,7 +390,7 @@ def _describe(image: _Image, difficult: bool, masks: Path) -> IndexRow:
                 f"{image.mask}: no such mask, though {image.id} is listed as a {image.split} image."
                 " The devkit is incomplete: extract its archive anew."
             )
-        present = check_mask_file(image.mask, size, len(CLASSES), path)
+        present = check_mask(read_mask(image.mask), size, len(CLASSES), image.mask, path)
         mask = str(image.mask.absolute())
     annotation = image.devkit / "Annotations" / f"{image.id}.xml"
     if image.split == "test":
@@ -183,4 +399,5 @@ def _describe(image: _Image, difficult: bool, masks: Path) -> IndexRow:
         names = labels_from_xml(annotation, difficult)
     else:
         names = tuple(CLASSES[number - 1] for number in present)
-    return IndexRow(image.id, str(path.absolute()), *size, image.split, names, mask)
+    row = IndexRow(image.id, str(path.absolute()), *size, image.split, names, mask)
+    return Described(row, tuple(CLASSES[number - 1] for number in present) if mask else None)

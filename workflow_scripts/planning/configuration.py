@@ -11,6 +11,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
+from workflow_scripts.datasets.coco14 import Coco14DatasetSettings
+from workflow_scripts.datasets.demo import DemoDatasetSettings
+from workflow_scripts.datasets.folder import FolderDatasetSettings
+from workflow_scripts.datasets.voc12 import Voc12DatasetSettings
 from workflow_scripts.doors.door import load_plugins
 from workflow_scripts.doors.method import METHODS, Method, Reads
 from workflow_scripts.doors.segmenter import SegmenterSettings
@@ -20,10 +24,7 @@ from workflow_scripts.segmenters.deeplab_v2 import DeepLabV2
 from workflow_scripts.settings.base import Settings, overlaid, validate
 from workflow_scripts.settings.boundary import PropagateSettings
 from workflow_scripts.settings.checkpoints import CheckpointSettings, checkpoint_key
-from workflow_scripts.settings.coco14_dataset import Coco14DatasetSettings
-from workflow_scripts.settings.demo_dataset import DemoDatasetSettings
 from workflow_scripts.settings.evaluation import SummarySettings, SweepSettings
-from workflow_scripts.settings.folder_dataset import FolderDatasetSettings
 from workflow_scripts.settings.imports import ImportActivationsSettings
 from workflow_scripts.settings.pseudo_masks import PseudoMaskSettings
 from workflow_scripts.settings.report import ReportSettings
@@ -35,7 +36,6 @@ from workflow_scripts.settings.thresholds import (
     ThresholdSettings,
     ValidationSettings,
 )
-from workflow_scripts.settings.voc12_dataset import Voc12DatasetSettings
 
 FULL, TRUTH = "full", "truth"
 # What a configuration that names no methods has, and what a variant is of if it does not say.

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.datasets.folder_table import IMAGE_SUFFIXES, MASK_SUFFIXES
-from workflow_scripts.settings.coco14_dataset import Coco14DatasetSettings
-from workflow_scripts.settings.folder_dataset import FolderDatasetSettings
-from workflow_scripts.settings.voc12_dataset import Voc12DatasetSettings
+from workflow_scripts.datasets.coco14 import Coco14DatasetSettings
+from workflow_scripts.datasets.files import IMAGE_SUFFIXES, MASK_SUFFIXES
+from workflow_scripts.datasets.folder import FolderDatasetSettings
+from workflow_scripts.datasets.voc12 import Voc12DatasetSettings
 from workflow_scripts.storage.file_state import content_digest, file_state, folder_state
 
 DIGITS = 12

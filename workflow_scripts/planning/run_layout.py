@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.datasets.folder_table import MASK_SUFFIXES
+from workflow_scripts.datasets.files import MASK_SUFFIXES, Folder
 from workflow_scripts.doors.method import Reads
 from workflow_scripts.errors import InputError
 from workflow_scripts.planning.configuration import (
@@ -16,7 +16,6 @@ from workflow_scripts.planning.configuration import (
 )
 from workflow_scripts.settings.checkpoints import BOUNDARY, checkpoint_key
 from workflow_scripts.settings.thresholds import AUTO, VALIDATION
-from workflow_scripts.storage.file_state import files_below
 from workflow_scripts.storage.shards import shard_names
 
 NOTHING = "(?!)"
@@ -89,7 +88,7 @@ class Layout:
         if dataset.kind != "folder":
             return True
         folder = Path(dataset.root) / dataset.masks
-        return folder.is_dir() and any(files_below(folder, MASK_SUFFIXES))
+        return folder.is_dir() and bool(Folder.scan(folder, MASK_SUFFIXES).files)
 
     @property
     def trials(self) -> list[int]:
