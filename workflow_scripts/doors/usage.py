@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from workflow_scripts.doors.door import Door
+from workflow_scripts.doors.threshold_rule import THRESHOLD_RULES, ThresholdSettings
 from workflow_scripts.planning.fingerprint import code_digests
 from workflow_scripts.settings.base import Choice
 
@@ -23,6 +24,8 @@ def uses(settings: BaseModel) -> list[Use]:
     found: list[Use] = []
     if isinstance(settings, Choice):
         found.append(Use(settings.door(), getattr(settings, settings.tag)))
+    if isinstance(settings, ThresholdSettings):
+        found += [Use(THRESHOLD_RULES, name) for name in settings.rules]
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         if isinstance(value, BaseModel):
