@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from workflow_scripts.errors import InputError
-from workflow_scripts.planning.fingerprint import (
+from workflow_scripts.fingerprint import (
     CANNOT_CHANGE_RESULTS,
     PACKAGE,
     ROOT,

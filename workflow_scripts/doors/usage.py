@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from workflow_scripts.doors.door import Door
 from workflow_scripts.doors.threshold_rule import THRESHOLD_RULES, ThresholdSettings
-from workflow_scripts.planning.fingerprint import code_digests
+from workflow_scripts.fingerprint import code_digests
 from workflow_scripts.settings.base import Choice
 
 
@@ -34,7 +34,7 @@ def uses(settings: BaseModel) -> list[Use]:
 
 
 def code_of(stage: str, used: Iterable[Use]) -> dict[str, str]:
-    """Digests of the code of a stage and of the entries that it uses (see `planning/fingerprint.py`)."""
+    """Digests of the code of a stage and of the entries that it uses (see `fingerprint.py`)."""
     used = list(used)
     return code_digests(
         stage,

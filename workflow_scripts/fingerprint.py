@@ -21,7 +21,7 @@ from pathlib import Path
 from workflow_scripts.errors import InputError
 
 PACKAGE = "workflow_scripts"
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 # Whatever is edited in these, a stage that ends well has made the same files. A room that reads flags or
 # settings, chooses images or computes must never stand here.
@@ -31,8 +31,8 @@ CANNOT_CHANGE_RESULTS = frozenset({
     "console.progress",
     "console.stage",  # log, lock, messages and exit code around the work
     "errors",
+    "fingerprint",
     "planning.failure",
-    "planning.fingerprint",
     "planning.slurm_plugin",
     "storage.atomic",
     "storage.ownership",
