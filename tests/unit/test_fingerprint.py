@@ -60,6 +60,15 @@ def test_the_closure_of_imports(package):
     assert list(package("train_amn")) == ["models.amn", "models.cam", "train_amn"]
 
 
+def test_what_only_type_checkers_import_does_not_count(package):
+    only = "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from {} import {}\n"
+    text = FILES["train_cam.py"] + only.format("workflow_scripts.models.amn", "EPSILON")
+    after = package("train_cam", train_cam=text)
+    assert "models.amn" not in after
+    other = FILES["train_cam.py"] + only.format("workflow_scripts.models", "amn")
+    assert package("train_cam", train_cam=other) == after
+
+
 def test_comments_docstrings_and_formatting_do_not_count(package):
     before = package("train_cam")
     text = FILES["models/cam.py"]

@@ -6,7 +6,7 @@ by `choose_thresholds: {rule: mine}`, and for its thresholds wherever a threshol
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -97,3 +97,7 @@ class ThresholdSettings(ValidationSettings):
     def rules(self) -> tuple[str, ...]:
         """Names of all rules that may decide, each once."""
         return tuple(dict.fromkeys((self.rule, self.seed_rule, FALLBACK)))
+
+    def chosen_entries(self) -> list[tuple[Any, str]]:
+        """See `Settings`."""
+        return [(THRESHOLD_RULES, name) for name in self.rules]

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from workflow_scripts.doors.door import Door
-from workflow_scripts.doors.threshold_rule import THRESHOLD_RULES, ThresholdSettings
 from workflow_scripts.fingerprint import code_digests
-from workflow_scripts.settings.base import Choice
+from workflow_scripts.settings.base import Settings
 
 
 class Use(NamedTuple):
@@ -22,10 +21,8 @@ class Use(NamedTuple):
 def uses(settings: BaseModel) -> list[Use]:
     """Entries that settings choose, at any depth."""
     found: list[Use] = []
-    if isinstance(settings, Choice):
-        found.append(Use(settings.door(), getattr(settings, settings.tag)))
-    if isinstance(settings, ThresholdSettings):
-        found += [Use(THRESHOLD_RULES, name) for name in settings.rules]
+    if isinstance(settings, Settings):
+        found += [Use(*entry) for entry in settings.chosen_entries()]
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         if isinstance(value, BaseModel):
