@@ -23,7 +23,7 @@ from workflow_scripts.doors.threshold_rule import FALLBACK, THRESHOLD_RULES, Thr
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.rule_candidates import candidates_of
 from workflow_scripts.evaluation.threshold_sweep import ThresholdCurve, merge_shards
-from workflow_scripts.refinement.labeller import read_configuration
+from workflow_scripts.planning.configuration import configuration_of_run
 from workflow_scripts.report.catalogue import REFERENCE
 from workflow_scripts.settings.thresholds import VALIDATION
 from workflow_scripts.storage.atomic import atomic_path
@@ -57,9 +57,9 @@ class FinishedRun:
     @classmethod
     def read(cls, path: Path) -> "FinishedRun":
         """Read it; raises InputError for what is no run."""
-        values = read_configuration(path)
-        methods = tuple(method for method in values["methods"] if method != REFERENCE)
-        return cls(path, values["trials"], methods, values["shards"])
+        settings = configuration_of_run(path)
+        methods = tuple(method for method in settings.methods if method != REFERENCE)
+        return cls(path, settings.trials, methods, settings.shards)
 
     @property
     def places(self) -> list[tuple[str, str]]:

@@ -18,12 +18,10 @@ from workflow_scripts.console.progress import progress
 from workflow_scripts.console.shards import ShardFiles
 from workflow_scripts.console.stage import PluggedFiles, run_entry_stage, run_stage
 from workflow_scripts.datasets.images import read_image
-from workflow_scripts.datasets.index import ImageRecord
 from workflow_scripts.doors.method import METHODS, LabelledImage, Method, Reads
 from workflow_scripts.doors.usage import Use, code_of
 from workflow_scripts.errors import InputError
-from workflow_scripts.models.multi_scale import resized
-from workflow_scripts.models.trained import described_backbone, load_trained
+from workflow_scripts.models.trained import activations_of, load_trained
 from workflow_scripts.settings.base import Settings
 from workflow_scripts.storage.activations import ActivationWriter, activation_shape
 from workflow_scripts.storage.masks import MaskReader
@@ -43,27 +41,6 @@ class Files(ShardFiles, PluggedFiles):
     device: str = Field("auto", description="auto, cpu or cuda")
 
 
-def at_stride_4(found: Any, record: ImageRecord, entry: type[Method]) -> np.ndarray:
-    """Activations [k, h, w] of any resolution as a shard holds them: float32 [k, ceil(H/4), ceil(W/4)].
-
-    Raises:
-        InputError: The method returned something else.
-    """
-    expected = activation_shape(record)
-    if getattr(found, "ndim", 0) != 3 or len(found) != expected[0] or 0 in found.shape:
-        raise InputError(
-            f"method `{entry.name}`, image {record.id}: activations of shape "
-            f"{list(getattr(found, 'shape', []))}; expected [{expected[0]} (its labels), rows, columns]"
-        )
-    stored = resized(np.asarray(found, np.float32), *expected[1:])
-    if not (np.isfinite(stored).all() and stored.min() >= 0 and stored.max() <= 1):
-        raise InputError(
-            f"method `{entry.name}`, image {record.id}: activations from {stored.min():.3g} to "
-            f"{stored.max():.3g}; expected numbers in 0…1"
-        )
-    return stored
-
-
 def run(entry: type[Method], arguments: Sequence[str]) -> int:
     """Run the stage for one method; returns its exit code."""
 
@@ -77,7 +54,7 @@ def run(entry: type[Method], arguments: Sequence[str]) -> int:
         index, records = files.read()
         device = choose_device(files.device)
         method, network, description = load_trained(files.model, entry.name, index.classes, device)
-        dtype = inference_dtype(description, described_backbone(description), device)
+        dtype = inference_dtype(description, device)
         with ExitStack() as stack:
             seeds = stack.enter_context(MaskReader(files.seeds)) if files.seeds else None
             writer = stack.enter_context(ActivationWriter(files.output, records, entry.maps()))
@@ -93,10 +70,11 @@ def run(entry: type[Method], arguments: Sequence[str]) -> int:
                     len(index.classes),
                     seeds.read(record.id) if seeds else None,
                 )
-                found = method.activations(network, image, settings, device)
-                writer.write(
-                    record.id, found if entry.maps() else at_stride_4(found, record, entry)
-                )
+                try:
+                    found = activations_of(method, network, image, settings, device)
+                except InputError as error:
+                    raise InputError(f"image {record.id}: {error}") from None
+                writer.write(record.id, found)
 
     return run_stage(f"infer {entry.name}", __doc__, Files, entry.Infer, work, arguments, code)
 

@@ -45,7 +45,7 @@ class TimmConvolutional(BackboneSettings):
 
         network = self._network()
         configuration = timm.get_pretrained_cfg(self.timm_name)
-        statistics = {}
+        statistics: dict[str, Any] = {}
         if configuration:
             statistics = {"mean": tuple(configuration.mean), "std": tuple(configuration.std)}
         strides = self._set_stride(network)

@@ -97,7 +97,8 @@ class TimmTransformer(BackboneSettings):
         """Names of DeiT, DINO, DINOv2, CLIP and others as timm's; positional embeddings of its size."""
         from timm.models.vision_transformer import checkpoint_filter_fn
 
-        renamed: dict[str, Tensor] = checkpoint_filter_fn(tensors, network.weighted)
+        model: Any = network.weighted
+        renamed: dict[str, Tensor] = checkpoint_filter_fn(tensors, model)
         return renamed
 
     def licence(self) -> str:

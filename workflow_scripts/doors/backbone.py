@@ -102,7 +102,7 @@ class _BackboneDoor(Door[BackboneSettings]):
     def get(self, name: str) -> type[BackboneSettings]:
         """The entry whose pattern fits a name most exactly."""
         fitting: list[tuple[bool, int, type[BackboneSettings]]] = []
-        for entry in self._every():
+        for entry in self._candidates():
             for pattern in self.names_of(entry):
                 if fnmatchcase(name, pattern):
                     exact = pattern == name
@@ -111,10 +111,9 @@ class _BackboneDoor(Door[BackboneSettings]):
             return max(fitting, key=lambda one: one[:2])[2]
         return super().get(name)
 
-    def _every(self) -> list[type[BackboneSettings]]:
-        built_in = [super(_BackboneDoor, self).get(module) for module in self.built_in()]
+    def _candidates(self) -> list[type[BackboneSettings]]:
         installed = [super(_BackboneDoor, self).get(name) for name in self._installed()]
-        return [*dict.fromkeys(self._plugged.values()), *installed, *built_in]
+        return [*dict.fromkeys(self._plugged.values()), *installed, *self.every()]
 
 
 BACKBONES = _BackboneDoor("backbone", "workflow_scripts.backbones", BackboneSettings)

@@ -17,20 +17,21 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from workflow_scripts.errors import InputError
 
 Protocol = TypeVar("Protocol")
+Result = TypeVar("Result")
 PACKAGE = "workflow_scripts"
 ROOT = Path(__file__).resolve().parents[2]
 
 # Doors by the name of their protocol, for plug-ins, whose files may have entries of any.
-_doors: list["Door"] = []
+_doors: list["Door[Any]"] = []
 _loaded: dict[Path, ModuleType] = {}
 
 
@@ -83,6 +84,13 @@ class Door(Generic[Protocol]):
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         advice = f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(known)}"
         raise InputError(f"there is no {self.what} `{name}`; {advice}")
+
+    def every(self) -> list[type[Protocol]]:
+        """All entries of this package, for documentation; imports them."""
+        return [
+            self._only(importlib.import_module(f"{self.package}.{name}"))
+            for name in self.built_in()
+        ]
 
     def modules(self, name: str) -> list[str]:
         """Modules of this package that hold the entry, for digests of code: one, or none."""
@@ -160,8 +168,8 @@ def check(entry: type, protocol: type) -> None:
         signature = inspect.signature(getattr(protocol, missing, lambda: None))
         more = f" (and {', '.join(lacking[1:])})" if len(lacking) > 1 else ""
         raise InputError(
-            f"{_place(entry)}: class {entry.__name__} lacks `{missing}`{more}, which a {protocol.__name__} must "
-            f"have: def {missing}{signature}"
+            f"{_place(entry)}: class {entry.__name__} lacks `{missing}`{more}, which a "
+            f"{protocol.__name__} must have: def {missing}{signature}"
         )
 
 
@@ -229,7 +237,7 @@ def _run(file: Path) -> ModuleType:
     return module
 
 
-def _guarded(action, what: str):  # type: ignore[no-untyped-def]
+def _guarded(action: Callable[[], Result], what: str) -> Result:
     """Do what runs foreign code at its import; any exception becomes one screen with file and line."""
     try:
         return action()

@@ -69,4 +69,5 @@ def cam_activations(
 
     maps = maps_at_scales(image, scales, network.backbone, present_maps, device)
     height, width = image.shape[:2]
-    return CamMaps(tuple(one[0].cpu().numpy() for one in maps), height, width)
+    cells = tuple(one[0].cpu().numpy() for one in maps)
+    return CamMaps(cells, height, width, network.backbone.stride)

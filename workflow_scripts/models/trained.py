@@ -5,15 +5,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import nn
 
 from workflow_scripts.doors.backbone import BackboneSettings
-from workflow_scripts.doors.method import METHODS, Method
+from workflow_scripts.doors.method import METHODS, LabelledImage, Method
 from workflow_scripts.errors import InputError
+from workflow_scripts.models.multi_scale import resized
 from workflow_scripts.settings.base import validate
+from workflow_scripts.storage.activation_maps import ActivationMaps
 from workflow_scripts.storage.networks import load_network, read_description, read_tensors
+from workflow_scripts.storage.shards import strided_size
 
 
 def describe_trained(path: Path, kind: str, classes: Sequence[str]) -> dict[str, Any]:
@@ -74,6 +78,53 @@ def load_trained(
         network = method.build(described_backbone(description).build(), len(classes))
     load_network(path, network)
     return method, ready_for_inference(network, device), description
+
+
+def activations_of(
+    method: Method, network: Any, image: LabelledImage, infer: Any, device: torch.device
+) -> np.ndarray | ActivationMaps:
+    """Activations of one image in the form in which the method's shards hold them.
+
+    Args:
+        method: The method.
+        network: Its trained network.
+        image: The image.
+        infer: The method's settings of inference.
+        device: Where to compute.
+
+    Returns:
+        Maps of the method's kind, or float32 [k, ceil(H/4), ceil(W/4)].
+
+    Raises:
+        InputError: The method returned something else.
+    """
+    found = method.activations(network, image, infer, device)
+    kind = method.maps()
+    if kind is not None:
+        if not isinstance(found, kind):
+            raise InputError(
+                f"method `{method.name}`: activations are {type(found).__name__}, expected {kind.__name__}"
+            )
+        return found
+    labels, size = len(image.labels), strided_size(*image.pixels.shape[:2])
+    if (
+        not isinstance(found, np.ndarray)
+        or found.ndim != 3
+        or len(found) != labels
+        or not found.size
+    ):
+        shape = list(getattr(found, "shape", ()))
+        raise InputError(
+            f"method `{method.name}`: activations are {type(found).__name__} of shape {shape}; "
+            f"expected an array of [{labels} (the image's labels), rows, columns]"
+        )
+    stored = resized(found.astype(np.float32), *size)
+    if not (np.isfinite(stored).all() and stored.min() >= 0 and stored.max() <= 1):
+        raise InputError(
+            f"method `{method.name}`: activations lie in {stored.min():.3g}…{stored.max():.3g}; expected "
+            "numbers in 0…1"
+        )
+    return stored
 
 
 def take_over(network: nn.Module, source: Path) -> None:

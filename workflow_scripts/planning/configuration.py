@@ -7,8 +7,10 @@ speaks of: `configuration_model` finds them.
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Self
 
+import yaml
 from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
 from workflow_scripts.datasets.coco14 import Coco14DatasetSettings
@@ -44,6 +46,7 @@ DEFAULT_METHODS, VARIANT_OF = ("cam", "amn"), "amn"
 BASE, SEEDS_FROM = "method", "seeds_from"
 TRAIN, INFER = "train_", "infer_"
 METHOD_CORES = 8
+CONFIGURATION_NAME = "config.yaml"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*")
 
 Dataset = Annotated[
@@ -355,6 +358,11 @@ def mentioned_methods(values: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _fields(definitions: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
+    """Fields for `create_model`, whose types mypy cannot follow."""
+    return dict(definitions)
+
+
 def configuration_model(methods: Sequence[str]) -> type[WorkflowSettings]:
     """The model of a configuration with the sections of some methods.
 
@@ -367,16 +375,18 @@ def configuration_model(methods: Sequence[str]) -> type[WorkflowSettings]:
             "SeedsByMethod",
             __base__=Settings,
             __doc__="Thresholds of the seeds, for each method's activations.",
-            **{name: (SeedSettings, entry.seeds) for name, entry in entries.items()},
+            **_fields({name: (SeedSettings, entry.seeds) for name, entry in entries.items()}),
         )
         cores = create_model(
             "ThreadSettings",
             __base__=ThreadSettings,
             __doc__=ThreadSettings.__doc__,
-            **{
-                name: (int, Field(METHOD_CORES, ge=1, description=f"cores to train {name}"))
-                for name in entries
-            },
+            **_fields(
+                {
+                    name: (int, Field(METHOD_CORES, ge=1, description=f"cores to train {name}"))
+                    for name in entries
+                }
+            ),
         )
         fields: dict[str, Any] = {}
         for name, entry in entries.items():
@@ -409,3 +419,33 @@ def read_configuration(values: Mapping[str, Any], where: str) -> WorkflowSetting
     plugins = values.get("plugins") or ()
     load_plugins([file for file in plugins if isinstance(file, str)])
     return validate(configuration_model(mentioned_methods(values)), dict(values), where)
+
+
+def configuration_of_run(run: Path) -> WorkflowSettings:
+    """The resolved configuration of a run.
+
+    Raises:
+        InputError: The folder is no run, or one of a version that did not record it.
+    """
+    path = run / CONFIGURATION_NAME
+    if not run.is_dir():
+        raise InputError(f"{run}: no such folder; give the folder of a run, results/<run>")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file. Finish the run, `snakemake all`; a run of an older version"
+            " writes it when the workflow is run again."
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(
+            f"{path}: not readable ({error}); delete it and run the workflow"
+        ) from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: holds no configuration; delete it and run the workflow")
+    try:
+        return read_configuration(values, str(path))
+    except InputError as error:
+        raise InputError(
+            f"{error}\nIt was written by another version of the workflow: run the workflow again"
+        ) from None

@@ -58,7 +58,7 @@ class Settings(BaseModel):
         completed = dict(values)
         for name, field in cls.model_fields.items():
             given = values.get(name)
-            if isinstance(field.default, BaseModel) and isinstance(given, dict):
+            if isinstance(field.default, Settings) and isinstance(given, dict):
                 completed[name] = overlaid(field.default, given)
         return completed
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from workflow_scripts.doors.backbone import BackboneSettings
+from workflow_scripts.models.trained import described_backbone
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +48,9 @@ def choose_dtype(precision: str, bfloat16_pays: bool, device: torch.device) -> t
     return torch.bfloat16 if gains else torch.float32
 
 
-def inference_dtype(
-    description: Mapping[str, Any], backbone: BackboneSettings, device: torch.device
-) -> torch.dtype:
+def inference_dtype(description: Mapping[str, Any], device: torch.device) -> torch.dtype:
     """Arithmetic in which a trained network infers, from its description; the log says it."""
+    backbone = described_backbone(description)
     dtype = choose_dtype(description["precision"], backbone.bfloat16_pays, device)
     name = str(dtype).removeprefix("torch.")
     logger.info("%s in %s on %s, channels_last, one scale at a time", backbone.name, name, device)
