@@ -5,8 +5,8 @@ therefore carries this mapping among its parameters, so that an edit of `models/
 trains AMN and what follows, and nothing else.
 
 A file's digest is over its syntax tree without words: comments, formatting, docstrings, log messages,
-texts of errors, descriptions of fields and imports for type checkers do not count. Rooms that deal with the machine and the reader
-alone (`CANNOT_CHANGE_RESULTS`) do not count at all; what they import does.
+texts of errors, descriptions of fields and imports for type checkers do not count. Rooms that deal with
+the machine and the reader alone (`CANNOT_CHANGE_RESULTS`) do not count at all; what they import does.
 
 An import is a statement. A module that code looks up by a computed name counts only where a caller names
 it as one of `entries`.

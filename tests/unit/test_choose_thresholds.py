@@ -15,7 +15,7 @@ from workflow_scripts import (
     validate_thresholds,
 )
 from workflow_scripts.datasets.index import IndexRow, read_index, write_index
-from workflow_scripts.doors.threshold_rule import ThresholdSettings
+from workflow_scripts.doors.threshold_rule import THRESHOLD_RULES, ThresholdSettings
 from workflow_scripts.doors.usage import code_of, uses
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.run_results import RunFolder, source_key, threshold_of
@@ -139,7 +139,15 @@ class Rule(ThresholdRule):
 """
 
 
-def test_a_rule_of_a_plug_in_chooses(run_folder: Path, capsys: pytest.CaptureFixture) -> None:
+@pytest.fixture
+def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rules of plug-ins are gone after the test."""
+    monkeypatch.setattr(THRESHOLD_RULES, "_plugged", {})
+
+
+def test_a_rule_of_a_plug_in_chooses(
+    run_folder: Path, plugged: None, capsys: pytest.CaptureFixture
+) -> None:
     output = run_folder / "chosen.json"
 
     def choose(name: str, chosen: str) -> int:
