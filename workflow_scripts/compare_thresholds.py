@@ -27,7 +27,7 @@ from workflow_scripts.planning.configuration import configuration_of_run
 from workflow_scripts.report.catalogue import REFERENCE
 from workflow_scripts.settings.thresholds import VALIDATION
 from workflow_scripts.storage.atomic import atomic_path
-from workflow_scripts.storage.shards import shard_names
+from workflow_scripts.storage.shard_files import shard_names
 
 FIGURES = ("threshold", "miou", "best_threshold", "best_miou", "regret")
 COLUMNS = ("run", "trial", "method", "split", "rule", *FIGURES)

@@ -18,7 +18,7 @@ from workflow_scripts.console.stage import StageFiles, run_stage
 from workflow_scripts.errors import InputError
 from workflow_scripts.planning.configuration import WorkflowSettings
 from workflow_scripts.settings.base import Settings, leaves, render_flags, validate
-from workflow_scripts.settings.dense_crf import CrfSettings
+from workflow_scripts.settings.crf import CrfSettings
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 NO_VALUES: dict[str, Any] = {}
