@@ -19,7 +19,7 @@ from workflow_scripts.console.ending import ending_cleanly
 from workflow_scripts.console.processes import announce, announced, count_here, leads
 from workflow_scripts.doors.door import Door
 from workflow_scripts.errors import InputError
-from workflow_scripts.planning.fingerprint import code_digests
+from workflow_scripts.fingerprint import code_digests
 from workflow_scripts.settings.base import Settings
 from workflow_scripts.storage.ownership import Ownership
 

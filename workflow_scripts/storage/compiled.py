@@ -10,7 +10,7 @@ from typing import Any
 
 from numba import njit
 
-from workflow_scripts.planning.fingerprint import PACKAGE, code_digests
+from workflow_scripts.fingerprint import PACKAGE, code_digests
 
 
 def compiled(function: Callable[..., Any]) -> Any:
