@@ -26,8 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Whatever is edited in these, a stage that ends well has made the same files. A room that reads flags or
 # settings, chooses images or computes must never stand here.
 CANNOT_CHANGE_RESULTS = frozenset({
-    "console.ending",  # answers to signals
-    "console.processes",  # who among the processes of a job holds the lock
+    "console.job",  # processes and signals
     "console.progress",
     "console.stage",  # log, lock, messages and exit code around the work
     "errors",
@@ -36,9 +35,8 @@ CANNOT_CHANGE_RESULTS = frozenset({
     "planning.slurm_plugin",
     "storage.atomic",
     "storage.ownership",
-    "training.gpu_locks",
+    "training.gpus",  # which of them is whose
     "training.launch",
-    "training.warning_signals",
 })  # fmt: skip
 
 

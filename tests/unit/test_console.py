@@ -3,7 +3,10 @@
 import errno
 import importlib
 import logging
+import os
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -214,11 +217,33 @@ def test_a_users_mistake_has_no_traceback(tmp_path: Path, capsys: pytest.Capture
         assert "Traceback" not in text
 
 
-def test_a_full_disk_has_no_traceback(tmp_path: Path):
-    code, log = ended(raising(OSError(errno.ENOSPC, "No space left", "out.zip")), tmp_path)
+@pytest.mark.parametrize(
+    "number, words",
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "your quota of disk space is used up"),
+        (errno.EFBIG, "the limit of a file's size is reached"),
+    ],
+)
+def test_a_full_disk_has_no_traceback(tmp_path: Path, number: int, words: str):
+    code, log = ended(raising(OSError(number, "No space left", "out.zip")), tmp_path)
     assert code == 1
-    assert "the disk is full at out.zip; free some space, run again" in log
+    assert f"{words} at out.zip; free some space, run again" in log
     assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_terminals_of_any_encoding(tmp_path: Path, encoding: str):
+    """Words of the field's signs and file names of any bytes, on a terminal that lacks them."""
+    name = os.fsencode(tmp_path / "bild ×") + b"\xfc.csv"
+    stage = [sys.executable, "-m", "workflow_scripts.evaluate_masks"]
+    for arguments in (["--help"], ["--index", name, "--output", name, "--log", tmp_path / "log"]):
+        done = subprocess.run(
+            [*stage, *arguments], cwd=CONFIG.parent, capture_output=True, timeout=60, check=False,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+        )  # fmt: skip
+        assert done.returncode in (0, 2)
+        assert b"Traceback" not in done.stderr and b"Logging error" not in done.stderr
 
 
 def test_a_defect_keeps_its_traceback(tmp_path: Path):
