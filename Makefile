@@ -39,7 +39,7 @@ lint: $(VENV)/.development  ## formatting, linting, types
 	snakemake --lint
 
 docs: $(VENV)/.runtime  ## write config/README.md, config/schema.json and the rule graph of README.md anew
-	python -m workflow_scripts.planning.documentation
+	python -m tools.documentation
 
 # The explorer opens with an image from the middle of the ranking; the threshold is lower than the best of both methods.
 pictures:  ## make the README's pictures from the demo's results (needs Chromium)
@@ -50,10 +50,10 @@ pictures:  ## make the README's pictures from the demo's results (needs Chromium
 		"file://$(abspath results/demo/explorer.html)#t=0.3"
 
 bench: $(VENV)/.development  ## measure the kernels against the usual implementations (10 minutes)
-	python -m workflow_scripts.bench --output results/bench/bench.json
+	python -m tools.bench --output results/bench/bench.json
 
 bench-demo: $(VENV)/.development  ## measure the demo against the demo with the usual implementations (makes it twice)
-	python -m workflow_scripts.bench_demo --output results/bench/demo.json
+	python -m tools.bench_demo --output results/bench/demo.json
 
 clean:  ## remove the demo's results
 	rm -rf results/demo

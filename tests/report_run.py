@@ -11,9 +11,13 @@ from PIL import Image
 from workflow_scripts import summarise
 from workflow_scripts.datasets.index import IndexRow, read_index, write_index
 from workflow_scripts.evaluate_masks import evaluate_shard
-from workflow_scripts.evaluation.refined_sweep import RefinedSweep
-from workflow_scripts.evaluation.sweep_file import Sweeps, write_sweeps
-from workflow_scripts.evaluation.threshold_sweep import ThresholdSweep, even_thresholds
+from workflow_scripts.evaluation.threshold_sweep import (
+    RefinedSweep,
+    Sweeps,
+    ThresholdSweep,
+    even_thresholds,
+    write_sweeps,
+)
 from workflow_scripts.evaluation.truth import read_truth
 from workflow_scripts.refinement.thresholding import dataset_labels, local_labels
 from workflow_scripts.storage.activations import ActivationReader, ActivationWriter

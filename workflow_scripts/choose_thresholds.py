@@ -26,7 +26,7 @@ from workflow_scripts.evaluation.threshold_choice import (
 )
 from workflow_scripts.evaluation.threshold_sweep import even_thresholds
 from workflow_scripts.settings.thresholds import ThresholdSettings
-from workflow_scripts.storage.thresholds import ChosenThresholds
+from workflow_scripts.storage.chosen_thresholds import ChosenThresholds
 
 logger = logging.getLogger(__name__)
 

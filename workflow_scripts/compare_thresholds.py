@@ -2,17 +2,15 @@
 
 For each trial and method, every rule chooses a threshold from the activations of one split, without
 masks; the stored threshold sweeps, made with masks, say what it is worth. Regret is the best mIoU of
-any threshold minus the mIoU at the chosen one, in points. `agreement` chooses for pairs of methods
-(kappa of their masks). With `--validation-split`, the best threshold of that split is measured too.
-Prints a table of means, and writes every row.
+any threshold minus the mIoU at the chosen one, in points. Constants, and with `--validation-split` the
+best threshold of that split, are measured beside the rules. Prints a table of means, and writes every row.
 """
 
 import csv
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +19,9 @@ from pydantic import Field
 
 from workflow_scripts.console.progress import progress
 from workflow_scripts.console.stage import StageFiles, run_stage
-from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.index import Index, read_index
 from workflow_scripts.errors import InputError
-from workflow_scripts.evaluation.agreement import MethodAgreement, RefinementAgreement
-from workflow_scripts.evaluation.sweep_file import merge_shards
 from workflow_scripts.evaluation.threshold_choice import (
-    Activation,
     count_images,
     gather,
     gather_colours,
@@ -35,26 +29,20 @@ from workflow_scripts.evaluation.threshold_choice import (
     read_activations,
     sample_activations,
 )
-from workflow_scripts.evaluation.threshold_curve import ThresholdCurve
-from workflow_scripts.evaluation.threshold_sweep import even_thresholds
-from workflow_scripts.evaluation.thresholds import (
-    method_agreement,
-    most_stable,
-    refinement_agreement,
+from workflow_scripts.evaluation.threshold_sweep import (
+    ThresholdCurve,
+    even_thresholds,
+    merge_shards,
 )
 from workflow_scripts.refinement.labeller import read_configuration
-from workflow_scripts.refinement.thresholding import local_labels, refined_labels
 from workflow_scripts.report.catalogue import REFERENCE
-from workflow_scripts.settings.thresholds import VALIDATION, RuleComparisonSettings
+from workflow_scripts.settings.thresholds import VALIDATION, ThresholdSettings
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.shards import shard_names
 
 FIGURES = ("threshold", "miou", "best_threshold", "best_miou", "regret")
 COLUMNS = ("run", "trial", "method", "split", "rule", *FIGURES)
 GIVEN = (0.3, 0.5)
-AGREEMENT_STEP = 0.02
-# Each costs a dense CRF an image; the best one is placed between them by a parabola.
-REFINED_GRID = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 class Files(StageFiles):
@@ -65,7 +53,6 @@ class Files(StageFiles):
     validation_split: str | None = Field(
         None, description="split whose masks choose the threshold of the rule `validation`"
     )
-    refine: bool = Field(True, description="measure the rule `refinement` too, which is slow")
     out: Path | None = Field(None, description="table to write (CSV)")
 
 
@@ -106,15 +93,14 @@ class FinishedRun:
         return found
 
 
-def rows(files: Files, settings: RuleComparisonSettings) -> Iterator[dict[str, Any]]:
+def rows(files: Files, settings: ThresholdSettings) -> Iterator[dict[str, Any]]:
     """Yield one row for each trial, method and rule."""
     index = read_index(files.run / "dataset" / "index.csv")
     run = FinishedRun.read(files.run)
-    curves = {}
     for trial, method in run.places:
         sweeps = run.files(trial, method, "sweep", files.split)
         shards = run.files(trial, method, "activations", files.split)
-        curve = curves[trial, method] = merge_shards(sweeps).plain.curve()
+        curve = merge_shards(sweeps).plain.curve()
         found = _candidates(files, index, shards, settings)
         found |= {f"given {threshold:.2f}": threshold for threshold in GIVEN}
         if files.validation_split:
@@ -123,66 +109,20 @@ def rows(files: Files, settings: RuleComparisonSettings) -> Iterator[dict[str, A
             found[VALIDATION] = float(chosen.thresholds[chosen.best])
         for rule, threshold in found.items():
             yield _row(files, trial, method, rule, threshold, curve)
-    yield from _agreements(files, run, index, curves)
 
 
 def _candidates(
-    files: Files, index: Index, shards: Sequence[Path], settings: RuleComparisonSettings
+    files: Files, index: Index, shards: Sequence[Path], settings: ThresholdSettings
 ) -> dict[str, float]:
     thresholds = even_thresholds(settings.step)
     statistics = gather(read_activations(index, shards), len(index.classes), thresholds)
     sample = sample_activations(index, shards, settings.sample)
-    images = count_images(shards)
-    shown = progress(sample, total=min(settings.sample, images), description="colours")
+    seen = min(settings.sample, count_images(shards))
+    shown = progress(sample, total=seen, description="colours")
     found = label_free_candidates(statistics, gather_colours(shown, thresholds))
     # As `auto` does.
     found.setdefault("colours", found["consensus"])
-    found["stability"] = most_stable(statistics, settings.window)
-    if files.refine:
-        sample = sample_activations(index, shards, settings.refined_sample)
-        seen = min(settings.refined_sample, images)
-        shown = progress(sample, total=seen, description="refine")
-        found["refinement"] = refinement_agreement(
-            gather_agreement(shown, len(index.classes), settings)
-        )
     return found
-
-
-def gather_agreement(
-    activations: Iterable[Activation], classes: int, settings: RuleComparisonSettings
-) -> RefinementAgreement:
-    """Compare the masks of some images at coarse thresholds with their refinement by a dense CRF."""
-    agreement = RefinementAgreement(classes, REFINED_GRID)
-    for record, activation in activations:
-        if not record.labels:
-            continue
-        before = [local_labels(activation, threshold) for threshold in REFINED_GRID]
-        after = refined_labels(
-            read_image(record.path), activation, REFINED_GRID, settings.gt_prob, settings.crf
-        )
-        names = np.asarray((0, *record.labels), np.uint8)
-        agreement.update([names[labels] for labels in before], [names[labels] for labels in after])
-    return agreement
-
-
-def _agreements(
-    files: Files, run: FinishedRun, index: Index, curves: dict[tuple[str, str], ThresholdCurve]
-) -> Iterator[dict[str, Any]]:
-    """Yield the thresholds at which each pair of methods agrees best."""
-    for (trial, first), (other, second) in permutations(curves, 2):
-        if trial != other:
-            continue
-        agreement = MethodAgreement(even_thresholds(AGREEMENT_STEP))
-        one, two = (
-            read_activations(index, run.files(trial, method, "activations", files.split))
-            for method in (first, second)
-        )
-        for (record, ours), (_, theirs) in zip(one, two, strict=True):
-            if record.labels:
-                agreement.update(ours, theirs)
-        threshold, _ = method_agreement(agreement)
-        rule = f"agreement with {second}"
-        yield _row(files, trial, first, rule, threshold, curves[trial, first])
 
 
 def _row(
@@ -225,7 +165,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def work(files: Files, settings: RuleComparisonSettings) -> None:
+def work(files: Files, settings: ThresholdSettings) -> None:
     """Print the table and write it if asked."""
     found = list(rows(files, settings))
     print(table(found))
@@ -238,7 +178,7 @@ def work(files: Files, settings: RuleComparisonSettings) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run_stage("compare_thresholds", __doc__, Files, RuleComparisonSettings, work, argv)
+    return run_stage("compare_thresholds", __doc__, Files, ThresholdSettings, work, argv)
 
 
 if __name__ == "__main__":

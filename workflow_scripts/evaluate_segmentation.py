@@ -14,11 +14,11 @@ from workflow_scripts.console.progress import progress
 from workflow_scripts.console.shards import ShardFiles
 from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.images import read_image
-from workflow_scripts.refinement.prediction import load_segmentation, predict
+from workflow_scripts.refinement.prediction import load_segmentation, predictions
 from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
 from workflow_scripts.storage.masks import MaskWriter
 from workflow_scripts.training.distributed import choose_device
-from workflow_scripts.training.precision import autocast, inference_dtype
+from workflow_scripts.training.precision import inference_dtype
 
 
 class Files(ShardFiles):
@@ -35,10 +35,12 @@ def work(files: Files, settings: EvaluateSegmentationSettings) -> None:
     device = choose_device(files.device)
     network, description = load_segmentation(files.model, device, index.classes)
     dtype = inference_dtype(description, device)
-    with MaskWriter(files.output) as writer, autocast(dtype, device):
-        title = f"evaluate_segmentation {files.split} {files.shard}"
-        for record in progress(records, description=title):
-            writer.write(record.id, predict(network, read_image(record.path), settings, device))
+    images = ((record.id, read_image(record.path)) for record in records)
+    labelled = predictions(network, images, settings, device, dtype, files.threads)
+    title = f"evaluate_segmentation {files.split} {files.shard}"
+    with MaskWriter(files.output) as writer:
+        for image_id, _, mask in progress(labelled, total=len(records), description=title):
+            writer.write(image_id, mask)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

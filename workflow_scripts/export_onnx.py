@@ -25,7 +25,7 @@ from workflow_scripts.models.exportable import ExportableSegmentation
 from workflow_scripts.refinement.prediction import load_segmentation
 from workflow_scripts.settings.export import ExportSettings
 from workflow_scripts.storage.atomic import atomic_path
-from workflow_scripts.storage.trained_model import read_figures, weights_of
+from workflow_scripts.storage.networks import read_figures, weights_of
 
 logger = logging.getLogger(__name__)
 

@@ -32,8 +32,12 @@ from workflow_scripts.models.weights import read_weights
 from workflow_scripts.settings.amn import TrainAmnSettings
 from workflow_scripts.settings.boundary import TrainBoundarySettings
 from workflow_scripts.settings.cam import TrainCamSettings
-from workflow_scripts.storage.network_copy import copy_network, is_network
-from workflow_scripts.storage.networks import read_description, save_network
+from workflow_scripts.storage.networks import (
+    copy_network,
+    is_network,
+    read_description,
+    save_network,
+)
 
 logger = logging.getLogger("workflow_scripts")
 

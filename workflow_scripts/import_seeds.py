@@ -18,10 +18,9 @@ from workflow_scripts.console.shards import ShardFiles
 from workflow_scripts.console.stage import NoSettings, run_stage
 from workflow_scripts.datasets.imported import activations_of_seed, read_seed
 from workflow_scripts.datasets.index import ImageRecord
-from workflow_scripts.refinement.parallel import in_threads
+from workflow_scripts.refinement.threads import in_threads
 from workflow_scripts.storage.activations import ActivationWriter
-from workflow_scripts.storage.composition import SeedComposition
-from workflow_scripts.storage.masks import MaskWriter
+from workflow_scripts.storage.masks import MaskWriter, SeedPixels
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ def work(files: Files, settings: NoSettings) -> None:
     def read(record: ImageRecord) -> tuple[ImageRecord, np.ndarray, bool]:
         return record, *read_seed(files.masks, record, len(index.classes))
 
-    composition = SeedComposition()
+    composition = SeedPixels()
     odd: list[str] = []
     title = f"import_seeds {files.split} {files.shard}"
     masks = in_threads(read, records, files.threads)

@@ -1,7 +1,7 @@
 """Make the activations of one shard with the trained AMN, conditioned on each image's labels.
 
 Writes a safetensors shard of the logits of several scales, each averaged with its mirror image's (of the
-absent classes what the softmax needs), and of the seed's region; storage/amn_maps.py says how. Readers
+absent classes what the softmax needs), and of the seed's region; storage/activation_maps.py says how. Readers
 enlarge and add the logits and take the softmax over background and all classes. Where the image's seed
 is not background, each present one is stretched to 0…1 over the image; elsewhere the probability stays.
 """
@@ -18,8 +18,8 @@ from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.models.amn_activations import amn_activations, load_amn
 from workflow_scripts.settings.amn import InferAmnSettings
+from workflow_scripts.storage.activation_maps import AmnMaps
 from workflow_scripts.storage.activations import ActivationWriter
-from workflow_scripts.storage.amn_maps import AmnMaps
 from workflow_scripts.storage.masks import MaskReader
 from workflow_scripts.training.distributed import choose_device
 from workflow_scripts.training.precision import autocast, inference_dtype

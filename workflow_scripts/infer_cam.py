@@ -17,8 +17,8 @@ from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.models.cam_activations import cam_activations, load_cam
 from workflow_scripts.settings.cam import InferCamSettings
+from workflow_scripts.storage.activation_maps import CamMaps
 from workflow_scripts.storage.activations import ActivationWriter
-from workflow_scripts.storage.cam_maps import CamMaps
 from workflow_scripts.training.distributed import choose_device
 from workflow_scripts.training.precision import autocast, inference_dtype
 

@@ -1,9 +1,9 @@
 """Write the threshold explorer: one self-contained HTML page that works without a network.
 
 Reads the index, the activations of one trial and, where the dataset has masks, the threshold sweeps and
-curves of the run. With masks, images are those of best, median and worst gain of AMN over the baseline
-(each at its best threshold); without, ids at equal distances, and whatever needs ground truth is left
-out.
+curves of the run. With masks, images are those of best, median and worst gain of the second method over
+the first (each at its best threshold); without, ids at equal distances, and whatever needs ground truth
+is left out.
 """
 
 import json
@@ -23,16 +23,21 @@ from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.index import ImageRecord, read_index
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.run_results import RunFolder, threshold_of
-from workflow_scripts.evaluation.sweep_file import Sweeps
-from workflow_scripts.evaluation.threshold_sweep import even_thresholds
+from workflow_scripts.evaluation.threshold_sweep import Sweeps, even_thresholds
 from workflow_scripts.report.catalogue import EXPLORER_ASSETS, REFERENCE
-from workflow_scripts.report.class_colours import safe_colours, voc_colours
-from workflow_scripts.report.explorer_data import curve_entry, image_entry, slider_positions
-from workflow_scripts.report.image_choice import Choice, best_median_worst, evenly_spaced, gains
+from workflow_scripts.report.image_pages import (
+    HEAT_STOPS,
+    Choice,
+    best_median_worst,
+    curve_entry,
+    evenly_spaced,
+    explorer_image,
+    gains,
+    slider_positions,
+)
 from workflow_scripts.report.names import compared_pair, method_name
-from workflow_scripts.report.palette import colours_of
-from workflow_scripts.report.pictures import HEAT_STOPS
-from workflow_scripts.report.run_tables import curves_of, read_table
+from workflow_scripts.report.palette import colours_of, safe_colours, voc_colours
+from workflow_scripts.report.run_data import curves_of, read_table
 from workflow_scripts.settings.evaluation import SweepSettings
 from workflow_scripts.settings.report import ExplorerSettings
 from workflow_scripts.storage.activations import ActivationReader
@@ -75,7 +80,7 @@ def work(files: Files, settings: ExplorerSettings) -> None:
         record = records[choice.id]
         size = (record.height, record.width)
         activations = {m: _find(readers[m], record).read_full(record.id, *size) for m in methods}
-        return image_entry(record, choice, activations, thresholds, bool(sweeps))
+        return explorer_image(record, choice, activations, thresholds, bool(sweeps))
 
     data: dict[str, Any] = {
         "run": files.run.name,

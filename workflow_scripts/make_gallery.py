@@ -1,8 +1,8 @@
 """Write the gallery: image, ground truth, and each method's activation, seeds, pseudo-mask, prediction.
 
 Reads the index, and below the run's folder whatever one trial has for the images of the given splits;
-what is missing is left out. Images are evenly spaced over the ranking by gain of AMN over the baseline
-(in the order of the index where there is no ground truth). Writes one self-contained HTML page.
+what is missing is left out. Images are evenly spaced over the ranking by gain of the second method over
+the first (in the order of the index where there is no ground truth). Writes one self-contained HTML page.
 """
 
 import json
@@ -21,11 +21,17 @@ from workflow_scripts.datasets.index import read_index
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.run_results import RunFolder
 from workflow_scripts.report.catalogue import GALLERY_ASSETS
-from workflow_scripts.report.class_colours import safe_colours
-from workflow_scripts.report.gallery_data import MethodFiles, image_entry
-from workflow_scripts.report.image_choice import evenly_spaced, gains, image_iou, ranked
+from workflow_scripts.report.image_pages import (
+    HEAT_STOPS,
+    MethodFiles,
+    evenly_spaced,
+    gains,
+    gallery_image,
+    image_iou,
+    ranked,
+)
 from workflow_scripts.report.names import compared_pair, method_name
-from workflow_scripts.report.pictures import HEAT_STOPS
+from workflow_scripts.report.palette import safe_colours
 from workflow_scripts.settings.report import GallerySettings
 from workflow_scripts.storage.atomic import atomic_path
 
@@ -59,7 +65,7 @@ def work(files: Files, settings: GallerySettings) -> None:
         methods = [MethodFiles(folder, files.trial, m, files.source, split) for m in files.methods]
         for image_id in progress(chosen, description=f"make_gallery {split}"):
             side = settings.thumbnail
-            entry = image_entry(records[image_id], methods, index.classes, side, colours)
+            entry = gallery_image(records[image_id], methods, index.classes, side, colours)
             of_image = {name: values.get(image_id) for name, values in figures.items()}
             gain = of_image.pop("gain")
             iou = {name: round(value, 1) for name, value in of_image.items() if value is not None}

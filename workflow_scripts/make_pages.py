@@ -14,10 +14,9 @@ from pydantic import Field
 
 from workflow_scripts.console.stage import NoSettings, StageFiles, run_stage
 from workflow_scripts.errors import InputError
-from workflow_scripts.report.figure_table import summary_table
-from workflow_scripts.report.front_page import front_page
-from workflow_scripts.report.provenance_page import provenance_page
-from workflow_scripts.report.run_tables import evaluated_split, read_summary, read_table
+from workflow_scripts.report.pages import front_page, summary_table
+from workflow_scripts.report.provenance import provenance_page
+from workflow_scripts.report.run_data import evaluated_split, read_summary, read_table
 from workflow_scripts.settings.base import validate
 from workflow_scripts.settings.checkpoints import CheckpointSettings
 from workflow_scripts.storage.atomic import atomic_path

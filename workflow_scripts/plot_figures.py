@@ -16,10 +16,9 @@ from pydantic import Field
 from workflow_scripts.console.run_files import MeasuredRunFiles
 from workflow_scripts.console.stage import NoSettings, run_stage
 from workflow_scripts.errors import InputError
-from workflow_scripts.report import cost_figures, mask_figures, threshold_figures
+from workflow_scripts.report import network_figures, threshold_figures
 from workflow_scripts.report.catalogue import planned_figures
-from workflow_scripts.report.run_data import Draw, RunData
-from workflow_scripts.report.run_tables import evaluated_split
+from workflow_scripts.report.run_data import Draw, RunData, evaluated_split
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +28,12 @@ DRAW: dict[str, Draw] = {
     "segmentation_by_threshold.svg": threshold_figures.segmentation_by_threshold,
     "image_thresholds.svg": threshold_figures.image_thresholds,
     "activation_histograms.svg": threshold_figures.activation_histograms,
-    "seed_composition.svg": mask_figures.seed_composition,
-    "per_class_iou.svg": mask_figures.per_class_iou,
-    "confusion.svg": mask_figures.confusion,
-    "error_kinds.svg": mask_figures.error_kinds,
-    "training_curves.svg": cost_figures.training_curves,
-    "wall_time.svg": cost_figures.wall_time,
+    "seed_composition.svg": network_figures.seed_composition,
+    "per_class_iou.svg": network_figures.per_class_iou,
+    "confusion.svg": network_figures.confusion,
+    "error_kinds.svg": network_figures.error_kinds,
+    "training_curves.svg": network_figures.training_curves,
+    "wall_time.svg": network_figures.wall_time,
 }
 
 

@@ -11,7 +11,7 @@ import csv
 import io
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +24,13 @@ from workflow_scripts.datasets.files import UNDECODABLE, file_path, images_below
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.result_folder import ResultFolder
 from workflow_scripts.errors import InputError
-from workflow_scripts.refinement.prediction import load_segmentation, predict
+from workflow_scripts.refinement.prediction import load_segmentation, predictions
 from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.masks import encode_mask, voc_palette
-from workflow_scripts.storage.trained_model import read_figures, weights_of
+from workflow_scripts.storage.networks import read_figures, weights_of
 from workflow_scripts.training.distributed import choose_device
-from workflow_scripts.training.precision import autocast, inference_dtype
+from workflow_scripts.training.precision import inference_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -110,21 +110,23 @@ def work(files: Files, settings: EvaluateSegmentationSettings) -> None:
         files.out, "predict", [TABLE, *(path for pair in outputs.values() for path in pair)]
     )
     broken = folder.left_out.get(UNDECODABLE, [])
-    with (
-        atomic_path(results.path(TABLE)) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as stream,
-        autocast(dtype, device),
-    ):
-        writer = csv.DictWriter(stream, AREA_COLUMNS, lineterminator="\n")
-        writer.writeheader()
+
+    def readable() -> Iterator[tuple[str, np.ndarray]]:
         for name, path in progress(images.items(), description="predict"):
             try:
-                image = read_image(path)
+                yield name, read_image(path)
             except InputError as error:
                 logger.error("skipped: %s", error)
                 broken.append(name)
-                continue
-            mask = predict(network, image, settings, device)
+
+    with (
+        atomic_path(results.path(TABLE)) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        writer = csv.DictWriter(stream, AREA_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        labelled = predictions(network, readable(), settings, device, dtype, files.threads)
+        for name, image, mask in labelled:
             mask_path, *overlay_path = map(results.path, outputs[name])
             _write(mask_path, encode_mask(mask))
             for target in overlay_path:

@@ -18,7 +18,7 @@ from workflow_scripts.console.shards import ShardFiles
 from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.index import ImageRecord
-from workflow_scripts.refinement.parallel import in_threads
+from workflow_scripts.refinement.threads import in_threads
 from workflow_scripts.refinement.thresholding import (
     IGNORE,
     confident_seed,
@@ -27,9 +27,8 @@ from workflow_scripts.refinement.thresholding import (
 )
 from workflow_scripts.settings.seeds import SeedSettings
 from workflow_scripts.storage.activations import ActivationReader
-from workflow_scripts.storage.composition import SeedComposition
-from workflow_scripts.storage.masks import MaskWriter
-from workflow_scripts.storage.thresholds import seed_thresholds
+from workflow_scripts.storage.chosen_thresholds import seed_thresholds
+from workflow_scripts.storage.masks import MaskWriter, SeedPixels
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +68,7 @@ def warn_if_degenerate(shares: dict[str, float], thresholds: tuple[float, float]
 def work(files: Files, settings: SeedSettings) -> None:
     """Write the shard and its composition."""
     _, records = files.read()
-    composition = SeedComposition()
+    composition = SeedPixels()
     thresholds = seed_thresholds(settings, files.thresholds)
     with ActivationReader(files.activations) as reader, MaskWriter(files.output) as writer:
 

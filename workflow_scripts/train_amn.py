@@ -16,7 +16,7 @@ from workflow_scripts.datasets.index import ImageRecord, Index
 from workflow_scripts.models.amn import AmnNetwork, per_pixel_loss, pixel_counts, reduce_labels
 from workflow_scripts.models.backbones import Backbone
 from workflow_scripts.settings.amn import TrainAmnSettings
-from workflow_scripts.storage.mask_collection import MaskCollection
+from workflow_scripts.storage.masks import MaskCollection
 from workflow_scripts.training.loop import Batch
 from workflow_scripts.training.session import Learner, TrainingFiles, run_training
 

@@ -21,7 +21,7 @@ from workflow_scripts.models.boundary import (
     reduce_labels,
 )
 from workflow_scripts.settings.boundary import TrainBoundarySettings
-from workflow_scripts.storage.mask_collection import MaskCollection
+from workflow_scripts.storage.masks import MaskCollection
 from workflow_scripts.training.loop import Batch
 from workflow_scripts.training.session import Learner, TrainingFiles, run_training
 

@@ -23,8 +23,8 @@ from workflow_scripts.models.deeplab import IGNORE, DeepLab, segmentation_loss
 from workflow_scripts.models.licences import licence_of_weights
 from workflow_scripts.settings.segmentation import TrainSegmentationSettings
 from workflow_scripts.storage.atomic import atomic_path
-from workflow_scripts.storage.mask_collection import MaskCollection
-from workflow_scripts.storage.trained_model import DESCRIPTION_NAME
+from workflow_scripts.storage.masks import MaskCollection
+from workflow_scripts.storage.networks import DESCRIPTION_NAME
 from workflow_scripts.training.loop import Batch
 from workflow_scripts.training.session import Learner, TrainingFiles, run_training
 

@@ -20,7 +20,7 @@ from workflow_scripts.evaluation.threshold_choice import read_activations
 from workflow_scripts.evaluation.threshold_sweep import ThresholdSweep, even_thresholds
 from workflow_scripts.evaluation.truth import read_truth
 from workflow_scripts.settings.thresholds import VALIDATION, ValidationSettings
-from workflow_scripts.storage.thresholds import ChosenThresholds
+from workflow_scripts.storage.chosen_thresholds import ChosenThresholds
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from workflow_scripts.datasets.index import read_index
 from workflow_scripts.evaluation.threshold_sweep import ThresholdSweep, even_thresholds
 from workflow_scripts.evaluation.truth import read_truth
 from workflow_scripts.storage.activations import ActivationReader
-from workflow_scripts.storage.thresholds import ChosenThresholds
+from workflow_scripts.storage.chosen_thresholds import ChosenThresholds
 
 pytestmark = pytest.mark.browser
 

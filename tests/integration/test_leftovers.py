@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.integration.conftest import REPOSITORY, TINY, Checkout, copy_checkout
-from workflow_scripts.evaluation.benchmarks import Benchmarks
+from workflow_scripts.evaluation.run_results import Benchmarks
 from workflow_scripts.planning.workflow import Workflow
 from workflow_scripts.settings.base import merge
 

@@ -1,7 +1,7 @@
 import pickle
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +9,13 @@ import pytest
 from safetensors import safe_open
 
 from workflow_scripts.errors import InputError
+from workflow_scripts.storage.activation_maps import AmnMaps, CamMaps
 from workflow_scripts.storage.activations import (
     ActivationReader,
     ActivationWriter,
     activation_shape,
     enlarged,
 )
-from workflow_scripts.storage.amn_maps import AmnMaps
-from workflow_scripts.storage.cam_maps import CamMaps
 from workflow_scripts.storage.enlargement import enlarge, reduce
 
 
@@ -87,11 +86,14 @@ def test_maps_of_all_scales_give_both_maps_of_an_image(tmp_path: Path) -> None:
             reader.read_strided(RECORDS[0].id, 22, 33)
 
 
-def test_multi_scale_maps_are_what_torch_makes_of_them() -> None:
-    """Enlarged to multiples of 16 and cropped, or to stride 4; then divided by the maximum."""
+@pytest.mark.parametrize(("cell", "rounded"), [(16, (48, 64)), (14, (42, 56))])
+def test_multi_scale_maps_are_what_torch_makes_of_them(
+    cell: int, rounded: tuple[int, int], tmp_path: Path
+) -> None:
+    """Enlarged to multiples of a cell and cropped, or to stride 4; then divided by the maximum."""
     torch = pytest.importorskip("torch")
     record = Record("x", 53, 37, (1, 3))
-    maps = cam_maps(record)
+    maps = replace(cam_maps(record), cell=cell)
 
     def total(height: int, width: int) -> np.ndarray:
         enlarged = [
@@ -102,10 +104,15 @@ def test_multi_scale_maps_are_what_torch_makes_of_them() -> None:
         ]
         return sum(enlarged)[0].numpy()
 
-    full, strided = total(48, 64)[:, :37, :53], total(10, 14)
+    full, strided = total(*rounded)[:, :37, :53], total(10, 14)
     for found, expected in ((maps.activation(), full), (maps.strided(), strided)):
         expected = expected / (expected.max(axis=(1, 2), keepdims=True) + 1e-5)
         np.testing.assert_allclose(found, expected, atol=1e-5)
+    with ActivationWriter(tmp_path / "x", [record], CamMaps) as writer:
+        writer.write(record.id, maps)
+    with ActivationReader(tmp_path / "x") as reader:
+        found = reader.read_full(record.id, record.height, record.width)
+    np.testing.assert_allclose(found, maps.activation(), atol=1e-3)
 
 
 def test_maps_of_another_kind_or_that_are_no_numbers_are_refused(tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from workflow_scripts import bench
-from workflow_scripts.benchmarks.comparison import Comparison
-from workflow_scripts.benchmarks.peak_memory import own_peak, peak_of
-from workflow_scripts.benchmarks.table import BEGIN, END
+from tools import bench
+from tools.benchmarks.comparison import Comparison
+from tools.benchmarks.peak_memory import own_peak, peak_of
+from tools.benchmarks.table import BEGIN, END
 
 CONTRACT = {
     "reference", "ours", "ratio", "ratio_min", "ratio_max", "agreement", "unit", "n",

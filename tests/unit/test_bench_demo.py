@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from workflow_scripts import bench_demo
-from workflow_scripts.benchmarks import demo_run
-from workflow_scripts.benchmarks.demo_comparison import compare
-from workflow_scripts.benchmarks.demo_run import DemoRun
-from workflow_scripts.benchmarks.demo_table import BEGIN, END, demo_table
+from tools import bench_demo
+from tools.benchmarks import demo_run
+from tools.benchmarks.demo_comparison import compare
+from tools.benchmarks.demo_run import DemoRun
+from tools.benchmarks.demo_table import BEGIN, END, demo_table
 from workflow_scripts.errors import InputError
 
 
@@ -130,7 +130,7 @@ def test_what_a_run_has_started_ends_with_it(tmp_path):
     code = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from workflow_scripts.benchmarks.demo_run import _run\n"
+        "from tools.benchmarks.demo_run import _run\n"
         "from workflow_scripts.console.ending import ending_cleanly\n"
         "with ending_cleanly():\n"
         f"    _run(['sh', '-c', {jobs!r}], Path('log'), dict(os.environ))\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from workflow_scripts.errors import InputError
-from workflow_scripts.evaluation.benchmarks import Benchmarks, StageCost
+from workflow_scripts.evaluation.run_results import Benchmarks, StageCost
 
 JOBS = (
     "train_cam/0",

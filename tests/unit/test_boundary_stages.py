@@ -11,7 +11,7 @@ from workflow_scripts import propagate, train_boundary
 from workflow_scripts.datasets.index import IndexRow, read_index, write_index
 from workflow_scripts.errors import InputError
 from workflow_scripts.models.weights import imagenet_weights
-from workflow_scripts.refinement.boundary_walk import normalise_globally
+from workflow_scripts.refinement.random_walk import normalise_globally
 from workflow_scripts.settings.boundary import TrainBoundarySettings
 from workflow_scripts.storage.activations import ActivationReader, ActivationWriter, enlarged
 from workflow_scripts.storage.masks import MaskWriter

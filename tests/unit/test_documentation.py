@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow_scripts.planning.documentation import (
+from tools.documentation import (
     GRAPH_BEGIN,
     GRAPH_END,
     between,
@@ -14,10 +14,10 @@ from workflow_scripts.planning.documentation import (
     schema,
     with_graph,
 )
-from workflow_scripts.planning.result_table import BEGIN, END, result_table
-from workflow_scripts.planning.threshold_table import BEGIN as RULES_BEGIN
-from workflow_scripts.planning.threshold_table import END as RULES_END
-from workflow_scripts.planning.threshold_table import tables as rule_tables
+from tools.result_table import BEGIN, END, result_table
+from tools.threshold_table import BEGIN as RULES_BEGIN
+from tools.threshold_table import END as RULES_END
+from tools.threshold_table import tables as rule_tables
 from workflow_scripts.settings.workflow import WorkflowSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,7 +88,7 @@ def test_result_table_by_hand():
     assert (
         rows[2] == "| AMN | 61.3 ± 1.0 | 40.0 ± 2.0 | 25.0 ± 1.0 % |  | 48.0 ± 0.5 | 52.0 ± 0.5 |"
     )
-    assert rows[3] == "| fully supervised (true masks) |  |  |  |  | 66.0 | 66.0 |"
+    assert rows[3] == "| fully supervised reference |  |  |  |  | 66.0 | 66.0 |"
     assert rows[0].endswith("| network from masks at 0.30 | network from masks at 0.50 |")
     assert rows[-1] == "Run `study`: 400 train images, 120 val images, 3 trials."
 
@@ -139,8 +139,8 @@ def test_what_the_readme_names_exists():
         assert link.startswith("https://") or (ROOT / link).exists(), link
     for name in re.findall(r"\b(?:config|envs|resources|slurm|rules|tests)/[\w./-]*\w", README):
         assert (ROOT / name).exists(), name
-    for module in re.findall(r"python -m workflow_scripts\.([\w.]+)", README):
-        assert (ROOT / "workflow_scripts" / f"{module.replace('.', '/')}.py").exists(), module
+    for module in re.findall(r"python -m\s((?:workflow_scripts|tools)\.[\w.]+)", README):
+        assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
 
 
 def test_commands_of_the_readme_exist():

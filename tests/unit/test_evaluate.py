@@ -6,8 +6,7 @@ import pytest
 
 from workflow_scripts import evaluate
 from workflow_scripts.datasets.masks import read_mask
-from workflow_scripts.evaluation.boundary import BoundaryIou, border
-from workflow_scripts.evaluation.confusion import Confusion
+from workflow_scripts.evaluation.confusion import BoundaryIou, Confusion, border
 from workflow_scripts.storage.masks import MaskWriter, encode_mask
 
 

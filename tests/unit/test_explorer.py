@@ -12,10 +12,16 @@ from workflow_scripts import make_explorer
 from workflow_scripts.datasets.index import read_index
 from workflow_scripts.evaluation.threshold_sweep import ThresholdSweep, even_thresholds
 from workflow_scripts.evaluation.truth import read_truth
-from workflow_scripts.report.class_colours import safe_colours, voc_colours
-from workflow_scripts.report.explorer_data import passed_thresholds, slider_positions
-from workflow_scripts.report.image_choice import best_median_worst, evenly_spaced, gains
-from workflow_scripts.report.pictures import heat, mask_uri
+from workflow_scripts.report.image_pages import (
+    best_median_worst,
+    evenly_spaced,
+    gains,
+    heat,
+    mask_uri,
+    passed_thresholds,
+    slider_positions,
+)
+from workflow_scripts.report.palette import safe_colours, voc_colours
 from workflow_scripts.storage.activations import ActivationReader
 
 

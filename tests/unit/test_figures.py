@@ -19,6 +19,7 @@ from workflow_scripts.report.catalogue import (
     PAGES,
     planned_figures,
 )
+from workflow_scripts.report.claim import Verdict, verdict
 from workflow_scripts.report.comparison import (
     figure_columns,
     figure_groups,
@@ -27,16 +28,14 @@ from workflow_scripts.report.comparison import (
 )
 from workflow_scripts.report.names import compared_pair, method_name
 from workflow_scripts.report.palette import colours_of
-from workflow_scripts.report.run_data import RunData
-from workflow_scripts.report.run_tables import Curve
+from workflow_scripts.report.run_data import Curve, RunData
 from workflow_scripts.report.threshold_figures import (
     _bins,
     best_thresholds,
     network_points,
     sweep_curves,
 )
-from workflow_scripts.report.verdict import Verdict, verdict
-from workflow_scripts.storage.thresholds import ChosenThresholds
+from workflow_scripts.storage.chosen_thresholds import ChosenThresholds
 
 
 @pytest.fixture(scope="module")
@@ -302,12 +301,15 @@ def test_plateau_ranges_cover_the_plateau() -> None:
 def test_names_and_colours() -> None:
     assert method_name("full") == "fully supervised reference"
     assert method_name("amn_no_balance") == "AMN, no balance"
-    assert compared_pair(["full", "amn", "cam"]) == ("cam", "amn")
+    assert method_name("imported") == "imported"
+    assert compared_pair(["full", "cam", "amn"]) == ("cam", "amn")
     assert compared_pair(["full", "amn"]) is None
     assert compared_pair(["cam", "variant"]) == ("cam", "variant")
     colours = colours_of(["cam", "amn", "full", "x", "y"])
     assert len(set(colours.values())) == 5
-    assert colours_of(["amn"])["amn"] == colours["amn"]
+    assert colours_of(["cam", "amn"]) | {"full": colours["full"]} == colours_of(
+        ["full", "cam", "amn"]
+    )
 
 
 def gallery(run: FinishedRun, folder: Path, *extra: str) -> dict:

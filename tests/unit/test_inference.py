@@ -22,13 +22,16 @@ from workflow_scripts.models.inference import (
 )
 from workflow_scripts.refinement.thresholding import local_labels
 from workflow_scripts.settings.backbone import BackboneSettings
-from workflow_scripts.storage.activation_maps import ActivationMaps
+from workflow_scripts.storage.activation_maps import (
+    ActivationMaps,
+    CamMaps,
+    mixed_normalisation,
+    normalise_by_maximum,
+)
 from workflow_scripts.storage.activations import (
     ActivationReader,
     ActivationWriter,
 )
-from workflow_scripts.storage.amn_maps import mixed_normalisation
-from workflow_scripts.storage.cam_maps import CamMaps, normalise_by_maximum
 
 SCALES = (1.0, 0.5, 1.5, 2.0)
 CPU = torch.device("cpu")

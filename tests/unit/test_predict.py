@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.tiny_models import CLASSES, save_segmentation
@@ -13,6 +14,10 @@ from workflow_scripts.datasets.files import unique_names
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.masks import read_mask
 from workflow_scripts.predict import areas, main, overlay
+from workflow_scripts.refinement import dense_crf
+from workflow_scripts.refinement.prediction import load_segmentation, predict
+from workflow_scripts.settings.dense_crf import CrfSettings
+from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
 from workflow_scripts.storage.masks import voc_palette
 
 
@@ -67,6 +72,37 @@ def test_a_broken_image_is_skipped_and_counted(
     assert len(list((tmp_path / "out/masks").rglob("*.png"))) == 3
     assert not (tmp_path / "out/overlays").exists()
     assert (tmp_path / "out/areas.csv").exists()
+
+
+def test_the_crf_runs_outside_the_networks_arithmetic(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its masks follow from the probabilities alone, in float32, whatever the network computes in."""
+    half = save_segmentation(tmp_path / "half", precision="bfloat16")
+    weights, cpu = half / "model.safetensors", torch.device("cpu")
+    seen: list[tuple[bool, np.ndarray, np.ndarray]] = []
+    refine = dense_crf.refine
+
+    def watched(image: np.ndarray, unary: np.ndarray, settings: CrfSettings) -> np.ndarray:
+        marginals = refine(image, unary, settings)
+        seen.append((torch.is_autocast_enabled("cpu"), unary, marginals))
+        return marginals
+
+    monkeypatch.setattr(dense_crf, "refine", watched)
+    settings = EvaluateSegmentationSettings(refine=True)
+    image = read_image(images / "a.jpg")
+    network, _ = load_segmentation(weights, cpu)
+    expected = predict(network, image, settings, cpu, torch.bfloat16)
+    flags = ("--refine", "--no-overlays", "--threads", "2", "--device", "cpu")
+    assert run(half, images, tmp_path / "out", *flags) == 0
+    np.testing.assert_array_equal(read_mask(tmp_path / "out/masks/a.jpg.png"), expected)
+    assert len(seen) == 4
+    for in_autocast, unary, marginals in seen:
+        assert not in_autocast
+        assert unary.dtype == marginals.dtype == np.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        again = predict(network, image, settings, cpu, torch.bfloat16)
+    np.testing.assert_array_equal(again, expected)
 
 
 def test_bad_folders_and_other_versions(

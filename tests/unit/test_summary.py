@@ -11,18 +11,21 @@ from workflow_scripts import summarise
 from workflow_scripts.datasets.index import IndexRow, write_index
 from workflow_scripts.evaluation.confusion import Confusion
 from workflow_scripts.evaluation.evaluation_file import EvaluationWriter
-from workflow_scripts.evaluation.refined_sweep import RefinedSweep
 from workflow_scripts.evaluation.summary import (
     MethodResults,
-    SeedPixels,
     SourceResults,
     figure,
     flatten,
     summarise_method,
     sweep_figures,
 )
-from workflow_scripts.evaluation.sweep_file import Sweeps, write_sweeps
-from workflow_scripts.evaluation.threshold_sweep import ThresholdSweep
+from workflow_scripts.evaluation.threshold_sweep import (
+    RefinedSweep,
+    Sweeps,
+    ThresholdSweep,
+    write_sweeps,
+)
+from workflow_scripts.storage.masks import SeedPixels
 
 CLASSES = ("cat", "dog")
 TRUTH = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 2, 2]], np.uint8)

@@ -1,25 +1,18 @@
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.activation_statistics import ActivationStatistics
-from workflow_scripts.evaluation.agreement import MethodAgreement, RefinementAgreement, kappa
 from workflow_scripts.evaluation.colour_separation import ColourSeparation
-from workflow_scripts.evaluation.confusion import Confusion
 from workflow_scripts.evaluation.threshold_choice import label_free_candidates
 from workflow_scripts.evaluation.threshold_sweep import even_thresholds
 from workflow_scripts.evaluation.thresholds import (
     between_class_variance,
     colours,
     consensus,
-    method_agreement,
-    most_stable,
     otsu,
-    refinement_agreement,
-    stability,
 )
 from workflow_scripts.refinement.thresholding import dataset_labels, local_labels
 from workflow_scripts.storage.enlargement import reduce
@@ -74,51 +67,13 @@ def test_counts_equal_those_of_full_size_maps() -> None:
                 winners = np.array(labels)[activation.argmax(axis=0)]
                 expected[:, 0] += np.bincount(winners[below == 0], minlength=4)
     assert np.array_equal(gathered.counts, expected)
-    assert gathered.images == 5
-    assert gathered.image_shares.sum() / 2**20 == pytest.approx(5, abs=1e-3)
 
 
-def test_shards_merge_exactly_and_round_trip(tmp_path: Path) -> None:
-    whole, first, second = statistics(scenes()), statistics(scenes()[:2]), statistics(scenes()[2:])
-    second.write(tmp_path / "b.safetensors")
-    first.merge(ActivationStatistics.read(tmp_path / "b.safetensors"))
-    assert np.array_equal(first.counts, whole.counts)
-    assert np.array_equal(first.image_shares, whole.image_shares)
-    assert first.images == whole.images
-    with pytest.raises(ValueError, match="cannot be merged"):
-        first.merge(statistics([], even_thresholds(0.1)))
-    with pytest.raises(InputError, match="not a complete file of activation statistics"):
-        ActivationStatistics.read(tmp_path / "missing")
-
-
-def test_stability_is_the_miou_of_the_masks_around() -> None:
+def test_otsu_equals_the_textbook_formula() -> None:
     gathered = statistics(scenes())
-    found = stability(gathered, window=0.1)
-    assert np.isnan(found[:5]).all()
-    assert np.isnan(found[-5:]).all()
-    for t in (5, 40, 80):
-        confusion = Confusion.empty(3)
-        for activation, labels in scenes():
-            if not labels:
-                continue
-            low, high = (label_map(activation, labels, GRID[t + d]) for d in (-5, 5))
-            confusion.update(low, high)
-        iou = confusion.iou("skip")
-        assert found[t] == pytest.approx(np.nan_to_num(iou).mean())
-
-
-def test_stable_threshold_lies_between_two_modes() -> None:
-    assert 0.3 < most_stable(statistics(scenes())) < 0.62
-    assert 0.45 < most_stable(statistics(scenes(0.3, 0.9))) < 0.8
-
-
-@pytest.mark.parametrize("images_alike", [False, True])
-def test_otsu_equals_the_textbook_formula(images_alike: bool) -> None:
-    gathered = statistics(scenes())
-    weight = gathered.image_shares if images_alike else gathered.counts[1:].sum(axis=0)
-    weight = weight / weight.sum()
+    weight = gathered.counts[1:].sum(axis=0) / gathered.counts[1:].sum()
     centre = (np.concatenate([[0], GRID]) + np.concatenate([GRID, [1]])) / 2
-    found = between_class_variance(gathered, images_alike=images_alike)
+    found = between_class_variance(gathered)
     for t in (20, 45, 60):
         low, high = weight[: t + 1], weight[t + 1 :]
         means = [
@@ -126,7 +81,7 @@ def test_otsu_equals_the_textbook_formula(images_alike: bool) -> None:
             for part, c in ((low, centre[: t + 1]), (high, centre[t + 1 :]))
         ]
         assert found[t] == pytest.approx(low.sum() * high.sum() * (means[1] - means[0]) ** 2)
-    assert 0.3 < otsu(gathered, images_alike=images_alike) < 0.6
+    assert 0.3 < otsu(gathered) < 0.6
 
 
 def separable(side: int = 48, number: int = 6) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -208,48 +163,3 @@ def test_rules_need_something_to_go_by() -> None:
     nothing = statistics([(np.zeros((0, 8, 8), np.float32), ())])
     with pytest.raises(InputError, match="no threshold can be chosen"):
         otsu(nothing)
-    with pytest.raises(InputError, match="no threshold can be chosen"):
-        method_agreement(MethodAgreement(GRID))
-
-
-def test_kappa_by_hand() -> None:
-    # Cohen's example in every textbook: 20, 5, 10, 15 of 50.
-    assert kappa(np.array([[20, 5], [10, 15]])) == pytest.approx(0.4)
-    assert np.isnan(kappa(np.array([[7, 0], [0, 0]])))
-    assert kappa(np.array([[[1, 0], [0, 1]], [[1, 1], [1, 1]]])).tolist() == [1, 0]
-
-
-def test_refinement_agreement_finds_the_masks_that_refinement_keeps() -> None:
-    grid = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
-    agreement = RefinementAgreement(1, grid)
-    random = np.random.default_rng(0)
-    before = (random.random((5, 40, 40)) < 0.5).astype(np.uint8)
-    changed = random.random(before.shape) < np.array([0.4, 0.2, 0.1, 0.1, 0.3])[:, None, None]
-    agreement.update(before, before ^ changed)
-    assert 0.5 < refinement_agreement(agreement) < 0.7
-    other = RefinementAgreement(1, grid)
-    other.merge(agreement)
-    assert np.array_equal(other.counts, agreement.counts)
-
-
-def test_method_agreement_equals_kappa_of_the_masks() -> None:
-    grid = np.array([0.2, 0.45, 0.6, 0.8])
-    agreement = MethodAgreement(grid)
-    first, second = scenes(), scenes(0.4, 0.85, seed=1)
-    pairs = [(a, b) for a, b in zip(first, second, strict=True) if a[1]]
-    for a, b in pairs:
-        agreement.update(a[0], b[0])
-    found = agreement.kappa()
-    for i, j in [(0, 0), (1, 2), (2, 1), (3, 3)]:
-        agree = total = foreground_a = foreground_b = 0
-        for a, b in pairs:
-            one = label_map(a[0], a[1], grid[i])
-            two = label_map(b[0], b[1], grid[j])
-            agree += (one == two).sum()
-            total += one.size
-            foreground_a += (one > 0).sum()
-            foreground_b += (two > 0).sum()
-        p, q = foreground_a / total, foreground_b / total
-        expected = p * q + (1 - p) * (1 - q)
-        assert found[i, j] == pytest.approx((agree / total - expected) / (1 - expected))
-    assert method_agreement(agreement) == pytest.approx((0.45, 0.6))

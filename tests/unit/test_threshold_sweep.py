@@ -7,14 +7,15 @@ import pytest
 
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.confusion import Confusion
-from workflow_scripts.evaluation.refined_sweep import RefinedSweep
-from workflow_scripts.evaluation.sweep_file import (
+from workflow_scripts.evaluation.threshold_sweep import (
+    RefinedSweep,
     Sweeps,
+    ThresholdSweep,
+    even_thresholds,
     merge_shards,
     read_sweeps,
     write_sweeps,
 )
-from workflow_scripts.evaluation.threshold_sweep import ThresholdSweep, even_thresholds
 from workflow_scripts.refinement.thresholding import dataset_labels, local_labels
 
 CLASSES = 6

@@ -5,8 +5,7 @@ from pathlib import Path
 from pydantic import Field
 
 from workflow_scripts.console.stage import StageFiles
-from workflow_scripts.evaluation.benchmarks import Benchmarks
-from workflow_scripts.evaluation.run_results import RunFolder
+from workflow_scripts.evaluation.run_results import Benchmarks, RunFolder
 
 
 class RunFiles(StageFiles):

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from workflow_scripts.storage.enlargement import STRIDE, reduce
+from workflow_scripts.storage.enlargement import reduce
+from workflow_scripts.storage.shards import STRIDE
 
 # Standard deviation of the colours (0…1) below which an image has none to separate.
 _FLAT = 1e-3

@@ -6,25 +6,28 @@
     {run}/{trial}/{method}/evaluation/seeds/{shard}.json
     {run}/{trial}/{method}/{source}/evaluation/{pseudo_masks|segmentation}/{shard}.json
     {run}/{trial}/{method}/{auto|validation}/thresholds.json           chosen threshold
+    {run}/benchmarks/{stage}/{wildcards}.tsv                           what a job took
 
 A shard is named `{split}-{number}`, a source "t0.50" for a threshold, "auto" or "validation" for a
-chosen one and "truth" for true masks. A
+chosen one and "truth" for true masks; the wildcards of a job are joined by "-" (0-amn-t0.50-val-00). A
 section without files was not computed; one with some of its shards is an error. Files that the run's
-configuration does not name (boundaries no longer learnt, other splits) are leftovers and not read.
+configuration does not name (boundaries no longer learnt, other splits, stages) are leftovers and not read.
 """
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+import csv
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.evaluation_file import Evaluation, merge_evaluations
-from workflow_scripts.evaluation.summary import MethodResults, SeedPixels, SourceResults
-from workflow_scripts.evaluation.sweep_file import Sweeps, merge_shards
+from workflow_scripts.evaluation.summary import MethodResults, SourceResults
+from workflow_scripts.evaluation.threshold_sweep import Sweeps, merge_shards
 from workflow_scripts.settings.thresholds import AUTO, VALIDATION
-from workflow_scripts.storage.thresholds import read_thresholds
+from workflow_scripts.storage.chosen_thresholds import read_thresholds
+from workflow_scripts.storage.masks import SeedPixels
 
 TRUTH = "truth"
 CHOSEN = (AUTO, VALIDATION)
@@ -100,7 +103,7 @@ class RunFolder:
     def seed_pixels(self, trial: int, method: str) -> dict[str, SeedPixels]:
         """Return what a method's seeds consist of, by split."""
         folder = self.path / str(trial) / method / "seeds"
-        return _merged(folder, ".json", self.shards, _add_seed_pixels)
+        return _merged(folder, ".json", self.shards, SeedPixels.read)
 
     def masks(self, trial: int, method: str, source: str, kind: str) -> dict[str, Evaluation]:
         """Return the evaluations of "pseudo_masks" or "segmentation", by split."""
@@ -199,21 +202,61 @@ def source_key(source: str) -> str:
     return source if source == TRUTH or source in CHOSEN else source[1:]
 
 
-def _add_seed_pixels(paths: Sequence[Path]) -> SeedPixels:
-    parts = [_read_seed_pixels(path) for path in paths]
-    return SeedPixels(
-        background=sum(part.background for part in parts),
-        foreground=sum(part.foreground for part in parts),
-        ignored=sum(part.ignored for part in parts),
-    )
+@dataclass(frozen=True, slots=True)
+class StageCost:
+    """What a stage took, over all its jobs."""
+
+    seconds: float
+    """Wall time, added."""
+    megabytes: float | None
+    """Largest peak of resident memory of any job; None where it was not measured."""
 
 
-def _read_seed_pixels(path: Path) -> SeedPixels:
+@dataclass(frozen=True)
+class Benchmarks:
+    """A folder of benchmarks, and which of them belong to the run."""
+
+    folder: Path
+    jobs: tuple[str, ...] = ()
+    """Regular expressions of their names, `{stage}/{wildcards}`; all belong to it if empty."""
+
+    def costs(self) -> dict[str, StageCost]:
+        """Return what each stage took.
+
+        Raises InputError when a file is no benchmark.
+        """
+        costs: dict[str, StageCost] = {}
+        for stage, path in self._files():
+            seconds, peak = _read(path)
+            known = costs.get(stage, StageCost(0.0, None))
+            measured = [value for value in (known.megabytes, peak) if value is not None]
+            costs[stage] = StageCost(known.seconds + seconds, max(measured, default=None))
+        return costs
+
+    def _files(self) -> Iterator[tuple[str, Path]]:
+        for path in sorted(self.folder.rglob("*.tsv")):
+            name = path.relative_to(self.folder).with_suffix("")
+            if not self.jobs or any(re.fullmatch(job, name.as_posix()) for job in self.jobs):
+                yield name.parts[0], path
+
+
+def _read(path: Path) -> tuple[float, float | None]:
+    """Seconds (mean over repeats) and largest peak of memory of one job."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return SeedPixels(values["background"], values["foreground"], values["ignored"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        with path.open(newline="", encoding="utf-8") as stream:
+            repeats = list(csv.DictReader(stream, delimiter="\t"))
+        seconds = sum(float(row["s"]) for row in repeats) / len(repeats)
+    except (KeyError, ValueError, ZeroDivisionError) as error:
         raise InputError(
-            f"{path}: not a complete composition of seeds ({error!r}). Delete the file, so that"
-            " refine_seeds runs again."
+            f"{path}: not a benchmark of Snakemake ({error!r}); delete the file"
         ) from error
+    peaks = [_number(row.get("max_rss", "")) for row in repeats]
+    return seconds, max((peak for peak in peaks if peak is not None), default=None)
+
+
+def _number(text: str) -> float | None:
+    """A job shorter than a measurement has "-" or "NA" for its memory."""
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -12,18 +12,10 @@ from typing import Any
 import numpy as np
 
 from workflow_scripts.evaluation.confusion import Confusion
-from workflow_scripts.evaluation.sweep_file import Sweeps
+from workflow_scripts.evaluation.threshold_sweep import Sweeps
+from workflow_scripts.storage.masks import SeedPixels
 
 Figures = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class SeedPixels:
-    """How many pixels of a split's seeds are background, foreground and ignored."""
-
-    background: int
-    foreground: int
-    ignored: int
 
 
 @dataclass(frozen=True)

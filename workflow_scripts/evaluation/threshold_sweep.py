@@ -5,18 +5,82 @@ activation exceeds the threshold, else background. Counting pixels by true class
 bin of the winner's activation, the bins bordered by the thresholds, gives by cumulative sums the
 exact confusion matrix at every threshold. The counts do not grow with the number of images; each
 image adds one row of figures (about half a kilobyte for 100 thresholds).
+
+What a dense CRF makes of the masks cannot be counted so: a `RefinedSweep` compares the refined masks
+of a coarse grid of thresholds with the truth, one by one. Both are kept in one file a shard (safetensors).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Self
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
-from workflow_scripts.evaluation.confusion import iou_of_counts, mean_of_present
+from workflow_scripts.errors import InputError
+from workflow_scripts.evaluation.confusion import Confusion, iou_of_counts, mean_of_present
 from workflow_scripts.evaluation.sweep_kernel import first_bins, histogram_of_image
-from workflow_scripts.evaluation.threshold_curve import ThresholdCurve
+from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.masks import IGNORE
+
+PLATEAU = 0.95
+
+
+@dataclass(frozen=True)
+class ThresholdCurve:
+    """Confusion counts int64[T, C+1, C+1] at T thresholds and what follows from them.
+
+    All shares and IoUs are 0…1. Means over classes include the background and leave out classes
+    that occur in neither truth nor prediction (for precision: never predicted; for recall: not in
+    truth).
+    """
+
+    thresholds: np.ndarray
+    confusions: np.ndarray
+    iou: np.ndarray = field(init=False)
+    """float64[T, C+1], NaN where a class does not occur."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "iou", np.array([c.iou("skip") for c in self._matrices()]))
+
+    def _matrices(self) -> Iterator[Confusion]:
+        return map(self.at, range(len(self.thresholds)))
+
+    def at(self, position: int) -> Confusion:
+        """Return the confusion matrix at one threshold."""
+        return Confusion(np.pad(self.confusions[position], ((0, 0), (0, 1))))
+
+    @property
+    def miou(self) -> np.ndarray:
+        """Mean IoU at each threshold, float64[T]."""
+        return mean_of_present(self.iou)
+
+    @property
+    def precision(self) -> np.ndarray:
+        """Mean precision over classes at each threshold, float64[T]."""
+        return np.array([mean_of_present(c.precision("skip")) for c in self._matrices()])
+
+    @property
+    def recall(self) -> np.ndarray:
+        """Mean recall over classes at each threshold, float64[T]."""
+        return np.array([mean_of_present(c.recall("skip")) for c in self._matrices()])
+
+    @property
+    def best(self) -> int:
+        """Position of the largest mean IoU, the first one among equals."""
+        return int(np.argmax(self.miou))
+
+    @property
+    def plateau(self) -> float:
+        """Share of the thresholds whose mean IoU is at least 95 % of the best."""
+        return float((self.miou >= PLATEAU * self.miou.max()).mean())
+
+    def miou_at(self, threshold: float) -> float:
+        """Return the mean IoU at any threshold, interpolated linearly between the curve's."""
+        return float(np.interp(threshold, self.thresholds, self.miou))
 
 
 def even_thresholds(step: float) -> np.ndarray:
@@ -209,3 +273,125 @@ def _gap(inside: np.ndarray, outside: np.ndarray) -> float:
     if not pixels or not outside[0]:
         return float("nan")
     return float(inside[:, 1].sum() / pixels - outside[1] / outside[0])
+
+
+class RefinedSweep:
+    """Confusion counts int64[P, C+1, C+1] at P thresholds, and each image's mean IoU there."""
+
+    def __init__(self, classes: int, thresholds: Sequence[float] | np.ndarray) -> None:
+        self.thresholds = np.asarray(thresholds, np.float32)
+        self._confusions = [Confusion.empty(classes) for _ in self.thresholds]
+        self._iou: list[np.ndarray] = []
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, background not counted."""
+        return self.counts.shape[1] - 1
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Counts int64[P, C+1, C+1] by threshold, true class and predicted class."""
+        return np.stack([confusion.counts[:, :-1] for confusion in self._confusions])
+
+    def update(self, truth: np.ndarray, refined: Sequence[np.ndarray] | np.ndarray) -> None:
+        """Add an image: truth uint8[H, W] and the refined labels uint8[P, H, W].
+
+        Raises ValueError when shapes do not fit or a value is no class.
+        """
+        if len(refined) != len(self._confusions):
+            raise ValueError(f"{len(refined)} masks for {len(self._confusions)} thresholds")
+        alone = [c.update(truth, mask) for c, mask in zip(self._confusions, refined, strict=True)]
+        self._iou.append(np.array([c.mean_iou("skip") for c in alone], np.float32))
+
+    def curve(self) -> ThresholdCurve:
+        """Return the figures of all images together at every threshold."""
+        return ThresholdCurve(self.thresholds, self.counts)
+
+    def image_iou(self) -> np.ndarray:
+        """Return the mean IoU of each image at each threshold, float32[N, P]."""
+        return np.array(self._iou, np.float32).reshape(-1, len(self.thresholds))
+
+    def merge(self, other: "RefinedSweep") -> None:
+        """Append another sweep over other images with the same classes and thresholds."""
+        if self.counts.shape != other.counts.shape or (self.thresholds != other.thresholds).any():
+            raise ValueError("sweeps of different classes or thresholds cannot be merged")
+        for mine, theirs in zip(self._confusions, other._confusions, strict=True):
+            mine.merge(theirs)
+        self._iou += other._iou
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return what a file has to hold."""
+        return {
+            "refined_thresholds": self.thresholds,
+            "refined_counts": self.counts,
+            "refined_image_iou": self.image_iou(),
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, np.ndarray]) -> Self:
+        """Return the sweep whose `tensors` these are."""
+        counts = tensors["refined_counts"]
+        sweep = cls(counts.shape[1] - 1, tensors["refined_thresholds"])
+        sweep._confusions = [Confusion(np.pad(one, ((0, 0), (0, 1)))) for one in counts]
+        sweep._iou = list(tensors["refined_image_iou"])
+        return sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Sweeps:
+    """What one method's activations of one split are worth at every threshold."""
+
+    plain: ThresholdSweep
+    refined: RefinedSweep | None
+    """After dense CRF, on a coarse grid; None where it was not asked for."""
+
+
+def write_sweeps(path: Path, sweeps: Sweeps) -> None:
+    """Write the sweeps of a shard; the file appears whole or not at all."""
+    tensors = sweeps.plain.tensors()
+    if sweeps.refined is not None:
+        tensors |= sweeps.refined.tensors()
+    ids = json.dumps(sweeps.plain.images().ids, ensure_ascii=False)
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"ids": ids})
+
+
+def read_sweeps(path: Path) -> Sweeps:
+    """Read the sweeps of a shard.
+
+    Raises InputError when the file is missing or was not written by `write_sweeps`.
+    """
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            ids = json.loads(file.metadata()["ids"])
+        refined = RefinedSweep.from_tensors(tensors) if "refined_counts" in tensors else None
+        return Sweeps(ThresholdSweep.from_tensors(ids, tensors), refined)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: not a complete threshold sweep ({error}). Delete the file, so that"
+            " sweep_thresholds runs again."
+        ) from error
+
+
+def merge_shards(paths: Iterable[Path]) -> Sweeps:
+    """Read the shards of a split, in their order, as one.
+
+    Raises InputError when a file cannot be read, or shards disagree about classes or thresholds.
+    """
+    first, *others = list(paths)
+    merged = read_sweeps(first)
+    for path in others:
+        shard = read_sweeps(path)
+        try:
+            merged.plain.merge(shard.plain)
+            if (merged.refined is None) != (shard.refined is None):
+                raise ValueError("only one of them has refined masks")
+            if merged.refined is not None and shard.refined is not None:
+                merged.refined.merge(shard.refined)
+        except ValueError as error:
+            raise InputError(
+                f"{path}: does not fit {first} ({error}). Delete both, so that sweep_thresholds"
+                " runs again."
+            ) from error
+    return merged

@@ -6,7 +6,6 @@ import numpy as np
 
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.activation_statistics import ActivationStatistics
-from workflow_scripts.evaluation.agreement import MethodAgreement, RefinementAgreement, kappa
 from workflow_scripts.evaluation.colour_separation import ColourSeparation
 
 # The explained share of the colours, beyond chance, is 3 to 9 % on scenes of photographs, 7 to 15
@@ -17,43 +16,13 @@ LEAST_ERRORS = 4.0
 _SMALL_SIDE = 1e-3
 
 
-def stability(statistics: ActivationStatistics, window: float = 0.1) -> np.ndarray:
-    """Return how little the masks change around each threshold, float64[T]; NaN near the ends.
-
-    It is the mIoU, over all images with labels and with background, between the masks half a window
-    below and half a window above. These masks are nested, so that areas are enough: a class's IoU
-    is its area above over its area below, the background's the other way round. Where both masks
-    are empty it is 0, else masks of nothing, or of everything, would be the most stable ones.
-    """
-    step = float(np.diff(statistics.thresholds).mean()) if len(statistics.thresholds) > 1 else 1.0
-    half = max(1, round(window / step / 2))
-    counts = statistics.counts[1:][statistics.counts[1:].any(axis=1)]
-    area = _above(counts)
-    background = counts.sum() - area.sum(axis=0)
-    low, high = slice(None, -2 * half), slice(2 * half, None)
-    foreground = _share(area[:, high], area[:, low])
-    iou = np.concatenate([_share(background[low], background[high])[None], foreground])
-    result = np.full(len(statistics.thresholds), np.nan)
-    if len(counts):
-        result[half:-half] = np.nan_to_num(iou).mean(axis=0)
-    return result
-
-
-def most_stable(statistics: ActivationStatistics, window: float = 0.1) -> float:
-    """Return the threshold around which the masks change least."""
-    return _best(stability(statistics, window), statistics.thresholds)
-
-
-def between_class_variance(
-    statistics: ActivationStatistics, *, images_alike: bool = False
-) -> np.ndarray:
+def between_class_variance(statistics: ActivationStatistics) -> np.ndarray:
     """Return Otsu's between-class variance of the pooled activations at each threshold, float64[T].
 
     Otsu, "A threshold selection method from gray-level histograms", 1979. The activations are the
-    winners' of all images with labels; with `images_alike` each image weighs the same, whatever
-    its size.
+    winners' of all images with labels.
     """
-    pixels = statistics.image_shares if images_alike else statistics.counts[1:].sum(axis=0)
+    pixels = statistics.counts[1:].sum(axis=0)
     weight = pixels / max(pixels.sum(), 1)
     borders = np.concatenate([[0.0], statistics.thresholds.astype(np.float64), [1.0]])
     centre = (borders[1:] + borders[:-1]) / 2
@@ -65,10 +34,9 @@ def between_class_variance(
     return np.divide((moment - above * total) ** 2, spread, out=variance, where=spread > 1e-12)
 
 
-def otsu(statistics: ActivationStatistics, *, images_alike: bool = False) -> float:
+def otsu(statistics: ActivationStatistics) -> float:
     """Return the threshold of largest between-class variance."""
-    variance = between_class_variance(statistics, images_alike=images_alike)
-    return _best(variance, statistics.thresholds)
+    return _best(between_class_variance(statistics), statistics.thresholds)
 
 
 @dataclass(frozen=True)
@@ -159,34 +127,6 @@ def colours(separation: ColourSeparation) -> float | None:
     return float(separation.thresholds[best])
 
 
-def refinement_agreement(agreement: RefinementAgreement) -> float:
-    """Return the threshold whose masks agree best (kappa) with their own CRF refinement.
-
-    On the coarse grid the maximum is placed by a parabola through it and its two neighbours.
-    """
-    scores = kappa(agreement.counts)
-    grid = agreement.thresholds.astype(np.float64)
-    threshold = _best(scores, agreement.thresholds)
-    position = int(np.abs(grid - threshold).argmin())
-    if not 0 < position < len(grid) - 1:
-        return threshold
-    left, middle, right = scores[position - 1 : position + 2]
-    bend = left - 2 * middle + right
-    if not bend < 0:
-        return threshold
-    spacing = (grid[position + 1] - grid[position - 1]) / 2
-    return float(grid[position] + spacing * (left - right) / (2 * bend))
-
-
-def method_agreement(agreement: MethodAgreement) -> tuple[float, float]:
-    """Return the thresholds of two methods at which their masks agree best (kappa)."""
-    scores = agreement.kappa()
-    if np.isnan(scores).all():
-        raise InputError(_NOTHING)
-    first, second = np.unravel_index(np.nanargmax(scores), scores.shape)
-    return float(agreement.thresholds[first]), float(agreement.thresholds[second])
-
-
 _NOTHING = (
     "no threshold can be chosen: the activations hold nothing but one value, or no image has a"
     " label. Check the labels of the index and the training of the network, or give a threshold"
@@ -203,7 +143,3 @@ def _best(scores: np.ndarray, thresholds: np.ndarray) -> float:
 
 def _above(counts: np.ndarray) -> np.ndarray:
     return np.cumsum(counts[..., ::-1], axis=-1)[..., -2::-1]
-
-
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)

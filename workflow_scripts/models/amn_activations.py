@@ -14,9 +14,9 @@ from workflow_scripts.models.backbones import build_backbone
 from workflow_scripts.models.inference import add_resized, maps_at_scales
 from workflow_scripts.models.trained import describe_trained, described, ready_for_inference
 from workflow_scripts.settings.backbone import BackboneSettings
-from workflow_scripts.storage.amn_maps import AmnMaps
-from workflow_scripts.storage.enlargement import strided_size
+from workflow_scripts.storage.activation_maps import AmnMaps
 from workflow_scripts.storage.networks import load_network
+from workflow_scripts.storage.shards import strided_size
 
 # Absent classes of a larger share of an image are kept apart, up to so many.
 LEAST_SHARE, MOST_EXTRA = 0.01, 8

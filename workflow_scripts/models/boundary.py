@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from workflow_scripts.models.backbones import Backbone
 from workflow_scripts.models.path_index import half_disc, pair_ends, pair_starts, path_affinities
+from workflow_scripts.storage.shards import STRIDE
 
 IGNORE = 255
-STRIDE = 4
 EDGE_CHANNELS, EDGE_GROUPS = 32, 4
 DISPLACEMENT_CHANNELS = (64, 128, 256, 256, 256)
 DISPLACEMENT_GROUPS = (8, 16, 16, 16, 16)

@@ -13,7 +13,7 @@ from workflow_scripts.models.cam import CamNetwork
 from workflow_scripts.models.inference import maps_at_scales
 from workflow_scripts.models.trained import describe_trained, described, ready_for_inference
 from workflow_scripts.settings.backbone import BackboneSettings
-from workflow_scripts.storage.cam_maps import CamMaps
+from workflow_scripts.storage.activation_maps import CamMaps
 from workflow_scripts.storage.networks import load_network
 
 

@@ -15,7 +15,7 @@ from workflow_scripts.models.amn import AmnNetwork
 from workflow_scripts.models.amn_activations import amn_activations, load_amn
 from workflow_scripts.models.cam import CamNetwork
 from workflow_scripts.models.cam_activations import cam_activations, load_cam
-from workflow_scripts.refinement.boundary_walk import BoundaryWalk
+from workflow_scripts.refinement.random_walk import BoundaryWalk
 from workflow_scripts.refinement.thresholding import (
     confident_seed,
     dataset_labels,
@@ -30,7 +30,7 @@ from workflow_scripts.settings.pseudo_masks import PseudoMaskSettings
 from workflow_scripts.settings.seeds import SeedSettings
 from workflow_scripts.storage.activation_maps import ActivationMaps
 from workflow_scripts.storage.activations import enlarged
-from workflow_scripts.storage.thresholds import read_thresholds, seed_thresholds
+from workflow_scripts.storage.chosen_thresholds import read_thresholds, seed_thresholds
 from workflow_scripts.training.precision import autocast, inference_dtype
 
 CONFIGURATION_NAME = "config.yaml"

@@ -1,8 +1,8 @@
 """Labels of an image by a trained segmentation network, refined by a dense CRF if asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,12 +13,15 @@ from workflow_scripts.models.backbones import build_backbone
 from workflow_scripts.models.deeplab import DeepLab
 from workflow_scripts.models.inference import add_resized, maps_at_scales
 from workflow_scripts.models.trained import described, ready_for_inference
-from workflow_scripts.refinement.dense_crf import refine, unary_from_probabilities
+from workflow_scripts.refinement.threads import in_threads
 from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
 from workflow_scripts.storage.networks import load_network, read_description
+from workflow_scripts.training.precision import autocast
 
 VERSION = 1
+
+Key = TypeVar("Key")
 
 
 def load_segmentation(
@@ -55,23 +58,79 @@ def load_segmentation(
     return ready_for_inference(network, device), description
 
 
+def _scores(
+    network: DeepLab,
+    image: np.ndarray,
+    settings: EvaluateSegmentationSettings,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> np.ndarray:
+    """What the network says of an image uint8 [H, W, 3].
+
+    Returns:
+        Its labels uint8 [H, W], where no CRF follows; else probabilities float32 [L, H, W].
+    """
+
+    def probabilities(batch: torch.Tensor) -> torch.Tensor:
+        return F.softmax(network(batch).float(), dim=1)
+
+    with autocast(dtype, device):
+        maps = maps_at_scales(
+            image, settings.scales, network.backbone, probabilities, device, settings.flip
+        )
+    total = add_resized(maps, *image.shape[:2])
+    if not settings.refine:
+        return total.argmax(dim=0).to(torch.uint8).cpu().numpy()
+    views = len(settings.scales) * (1 + settings.flip)
+    return (total / views).cpu().numpy()
+
+
+def _labels(
+    image: np.ndarray, scores: np.ndarray, settings: EvaluateSegmentationSettings
+) -> np.ndarray:
+    """Labels uint8 [H, W] of `_scores`, those of probabilities by a dense CRF."""
+    if not settings.refine:
+        return scores
+    # Numba, which the CRF needs, is not imported where none is asked for.
+    from workflow_scripts.refinement.dense_crf import refine, unary_from_probabilities
+
+    unary = unary_from_probabilities(scores)
+    return refine(image, unary, settings.crf).argmax(axis=0).astype(np.uint8)
+
+
 def predict(
     network: DeepLab,
     image: np.ndarray,
     settings: EvaluateSegmentationSettings,
     device: torch.device,
+    dtype: torch.dtype = torch.float32,
 ) -> np.ndarray:
-    """Labels of one image: uint8 [H, W, 3] → uint8 [H, W]."""
-    views = len(settings.scales) * (1 + settings.flip)
+    """Labels of one image: uint8 [H, W, 3] → uint8 [H, W]; `dtype` as `inference_dtype` says."""
+    return _labels(image, _scores(network, image, settings, device, dtype), settings)
 
-    def probabilities(batch: torch.Tensor) -> torch.Tensor:
-        return F.softmax(network(batch).float(), dim=1)
 
-    maps = maps_at_scales(
-        image, settings.scales, network.backbone, probabilities, device, settings.flip
-    )
-    total = add_resized(maps, *image.shape[:2])
-    if not settings.refine:
-        return total.argmax(dim=0).to(torch.uint8).cpu().numpy()
-    unary = unary_from_probabilities((total / views).cpu().numpy())
-    return refine(image, unary, settings.crf, device.type).argmax(axis=0).astype(np.uint8)
+def predictions(
+    network: DeepLab,
+    images: Iterable[tuple[Key, np.ndarray]],
+    settings: EvaluateSegmentationSettings,
+    device: torch.device,
+    dtype: torch.dtype,
+    threads: int,
+) -> Iterator[tuple[Key, np.ndarray, np.ndarray]]:
+    """Labels of many images, in order: the CRF of some runs in threads while the network sees the next.
+
+    Yields:
+        Key, image and labels, see `predict`.
+    """
+
+    def seen() -> Iterator[tuple[Key, np.ndarray, np.ndarray]]:
+        for key, image in images:
+            yield key, image, _scores(network, image, settings, device, dtype)
+
+    def labelled(
+        one: tuple[Key, np.ndarray, np.ndarray],
+    ) -> tuple[Key, np.ndarray, np.ndarray]:
+        key, image, scores = one
+        return key, image, _labels(image, scores, settings)
+
+    return in_threads(labelled, seen(), threads)

@@ -12,19 +12,18 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from workflow_scripts.errors import InputError
-from workflow_scripts.report.figure_table import distinct_rows, place_title
+from workflow_scripts.report.figure_style import RULES, panels
 from workflow_scripts.report.html import element, page, table
-from workflow_scripts.report.names import figure_name, method_name
-from workflow_scripts.report.numbers import signed
+from workflow_scripts.report.names import figure_name, method_name, signed
+from workflow_scripts.report.pages import distinct_rows, place_title
 from workflow_scripts.report.palette import colours_of
-from workflow_scripts.report.run_tables import (
+from workflow_scripts.report.run_data import (
     Curve,
     curves_of,
     evaluated_split,
     read_summary,
     read_table,
 )
-from workflow_scripts.report.style import RULES, panels
 
 _LINES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1, 2)))
 _ABSENT = "–"

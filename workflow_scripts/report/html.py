@@ -1,5 +1,6 @@
 """Small pieces of HTML: a page in the report's look, tables, escaping. Nothing is loaded from outside."""
 
+import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 from string import Template
@@ -78,3 +79,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], of_class: st
         f'<div class="scroll" tabindex="0"><table class="{of_class}">{head}'
         f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def data_uri(kind: str, data: bytes) -> str:
+    """Return bytes as an address that a page can hold: "data:image/png;base64,…"."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,35 +1,32 @@
-"""How methods are called in the report."""
+"""How methods, figures and numbers are written in the report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from workflow_scripts.report.catalogue import REFERENCE
 
-BASELINE = "cam"
-PROPOSED = "amn"
-_NAMES = {BASELINE: "CAM", PROPOSED: "AMN", REFERENCE: "fully supervised reference"}
+_LONGEST_ABBREVIATION = 4
 
 
 def method_name(method: str) -> str:
-    """Return the name of a method for readers: "amn_no_balance" becomes "AMN, no balance"."""
-    if method in _NAMES:
-        return _NAMES[method]
+    """Return the name of a method for readers: "amn_no_balance" becomes "AMN, no balance".
+
+    The first word is in capitals where it is as short as abbreviations are.
+    """
+    if method == REFERENCE:
+        return "fully supervised reference"
     head, separator, rest = method.partition("_")
-    words = rest.replace("_", " ")
-    return f"{_NAMES.get(head, head)}{', ' if separator else ''}{words}"
+    name = head.upper() if len(head) <= _LONGEST_ABBREVIATION else head
+    return f"{name}{', ' if separator else ''}{rest.replace('_', ' ')}"
 
 
 def compared_pair(methods: Sequence[str]) -> tuple[str, str] | None:
     """Return the baseline and the method held against it; None where there are no two.
 
-    The baseline is `cam` or else the first method, the other `amn` or else the next one; the fully
-    supervised reference is neither.
+    They are the first two of the run; the fully supervised reference is neither.
     """
-    candidates = [method for method in methods if method != REFERENCE]
-    if len(candidates) < 2:
-        return None
-    baseline = BASELINE if BASELINE in candidates else candidates[0]
-    others = [method for method in candidates if method != baseline]
-    return baseline, PROPOSED if PROPOSED in others else others[0]
+    first, second, *_ = [*(method for method in methods if method != REFERENCE), "", ""]
+    return (first, second) if second else None
 
 
 def made_at(key: str) -> str:
@@ -72,3 +69,15 @@ def figure_name(section: str, figure: str, of_class: str = "") -> tuple[str, flo
     section = "activations" if section == "propagated" else section
     words, factor, decimals = _FIGURES.get((section, figure), (figure.replace("_", " "), 1, 3))
     return words.format(of_class=of_class), factor, decimals
+
+
+def signed(value: float, decimals: int = 1) -> str:
+    """Return a difference with its sign: "+1.2", "−0.3"; what rounds to zero has none."""
+    text = f"{value:+.{decimals}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "−")
+
+
+def mean_std(figure: Mapping[str, Any], scale: float = 1) -> str:
+    """Return a figure of the summary: "41.2 ± 0.6", without the deviation for one trial."""
+    mean = f"{scale * figure['mean']:.1f}"
+    return mean if figure["std"] is None else f"{mean} ± {scale * figure['std']:.1f}"

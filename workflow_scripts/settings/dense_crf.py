@@ -1,8 +1,8 @@
 """Settings of the dense conditional random field that cleans label maps."""
 
-from typing import Literal
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from workflow_scripts.settings.base import Settings
 
@@ -35,7 +35,12 @@ class CrfSettings(Settings):
         le=10_000,
         description="Bilateral kernel: penalty of unlike labels; 0 turns it off",
     )
-    backend: Literal["auto", "numba", "torch"] = Field(
-        "auto",
-        description="Implementation: numba (CPU), torch, or auto: torch on a GPU, else numba",
-    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_backend(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "backend" in values:
+            raise ValueError(
+                "there is one implementation on all devices: leave the line `backend` out"
+            )
+        return values

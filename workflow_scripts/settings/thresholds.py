@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from workflow_scripts.settings.base import Settings
-from workflow_scripts.settings.dense_crf import CrfSettings
 
 AUTO, VALIDATION = "auto", "validation"
 Named = Literal["auto", "validation"]
@@ -40,18 +39,3 @@ class ThresholdSettings(ValidationSettings):
         "consensus", description="rule for the middle of the seeds' two thresholds"
     )
     sample: int = Field(1000, ge=1, description="colours: images, evenly spread, that are read")
-
-
-class RuleComparisonSettings(ThresholdSettings):
-    """What rules need that are measured, but not offered."""
-
-    window: float = Field(
-        0.1, gt=0, lt=1, description="stability: width of the range of thresholds that is compared"
-    )
-    refined_sample: int = Field(
-        200, ge=1, description="refinement: images, evenly spread, whose masks are refined"
-    )
-    gt_prob: float = Field(
-        0.7, gt=0.5, lt=1, description="confidence of a thresholded label in the CRF's unary term"
-    )
-    crf: CrfSettings = CrfSettings()

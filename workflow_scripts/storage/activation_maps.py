@@ -1,17 +1,40 @@
-"""What a network's activations of an image are made of, before they are stored and after."""
+"""What a network's activations of an image are made of, before they are stored and after.
 
+The two maps that the published methods use, of stride 4 and of full size, are made of the same few small
+maps, one for each image scale, enlarged in two ways: these are stored instead.
+
+`CamMaps` are added and divided by their maximum. `AmnMaps` hold logits: AMN's activations are
+probabilities where the image's seed is background, and jump to probabilities stretched over 0…1 where it
+is not, so that a map of stride 4 would move pixels along every border of the seed. What is smooth are
+logits, which are added up over the scales as they are. The softmax needs those of all classes, but of the
+absent ones no more than the logarithm of their summed exponentials. Those that have a share of the image
+are kept as they are. A fixed mean of the logits of the others has most of their sum's detail and is added
+up like any logit; the rest is smooth enough for a map of stride 4.
+"""
+
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
+
+from workflow_scripts.storage.enlargement import (
+    Maps,
+    add_scales,
+    enlarge,
+    join_scales,
+    reduce,
+    split_scales,
+)
+from workflow_scripts.storage.shards import strided_size
+
+_STEPS = np.float32(np.iinfo(np.uint16).max)
 
 
 class ActivationMaps(ABC):
     """The maps of an image at the resolution at which a network made them, scale by scale.
-
-    The two maps that the published methods use, of stride 4 and of full size, are made of the same few
-    maps of stride 16, enlarged in two ways: these are stored instead.
 
     Attributes:
         kind: What a shard of such maps calls itself.
@@ -47,3 +70,228 @@ class ActivationMaps(ABC):
     def as_stored(self) -> Self:
         """Return what comes back from a shard, so that the same pixels cross a threshold."""
         return self.restored(self.stored(), self.height, self.width)
+
+
+class StoredCam(NamedTuple):
+    """What a shard holds of one image.
+
+    Attributes:
+        cells: float16 [k, n]: the maps of all scales (see `join_scales`), 0…1.
+        sizes: uint16 [2 + scales, 2]: of the image, of a cell in the image, and of each scale's map.
+        peaks: float32 [k]: what a channel's cells are multiplied by.
+    """
+
+    cells: np.ndarray
+    sizes: np.ndarray
+    peaks: np.ndarray
+
+
+@dataclass(frozen=True)
+class CamMaps(ActivationMaps):
+    """Maps float32 [k, h, w] ≥ 0 of each scale; they are added, and each class divided by its maximum.
+
+    Attributes:
+        maps: Of each scale.
+        height: Rows of the image.
+        width: Columns of the image.
+        cell: Pixels in a row and in a column of a cell of the network's features. Where the image's size
+            is no multiple of it, maps are enlarged to one that is and then cropped, so that cells keep
+            their place.
+    """
+
+    kind = "maps divided by their maximum"
+    names = StoredCam._fields
+
+    maps: Maps
+    height: int
+    width: int
+    cell: int = 16
+
+    @property
+    def channels(self) -> int:  # type: ignore[override]
+        """See `ActivationMaps`."""
+        return len(self.maps[0])
+
+    def activation(self) -> np.ndarray:
+        """See `ActivationMaps`."""
+        rounded = (-(-side // self.cell) * self.cell for side in (self.height, self.width))
+        total = add_scales(self.maps, *rounded)
+        return normalise_by_maximum(total[:, : self.height, : self.width])
+
+    def strided(self) -> np.ndarray:
+        """See `ActivationMaps`."""
+        return normalise_by_maximum(add_scales(self.maps, *strided_size(self.height, self.width)))
+
+    def stored(self) -> StoredCam:
+        """See `ActivationMaps`."""
+        cells, sizes = join_scales(self.maps)
+        peaks = cells.max(axis=1)
+        share = cells / np.maximum(peaks, np.finfo(np.float32).tiny)[:, None]
+        own = np.array([(self.height, self.width), (self.cell, self.cell)], np.uint16)
+        return StoredCam(share.astype(np.float16), np.concatenate([own, sizes]), peaks)
+
+    @classmethod
+    def restored(cls, tensors: Sequence[np.ndarray], height: int, width: int) -> Self:
+        """See `ActivationMaps`; `tensors` are those of `StoredCam`."""
+        stored = StoredCam(*tensors)
+        if (*stored.sizes[0],) != (height, width):
+            raise ValueError(f"but of {stored.sizes[0][1]}×{stored.sizes[0][0]}")
+        cells = stored.cells * stored.peaks[:, None]
+        return cls(split_scales(cells, stored.sizes[2:]), height, width, int(stored.sizes[1][0]))
+
+
+def normalise_by_maximum(activations: np.ndarray) -> np.ndarray:
+    """Each channel divided by its maximum (+1e-5): [k, h, w] → [k, h, w] in 0…1."""
+    return activations / (activations.max(axis=(1, 2), keepdims=True) + np.float32(1e-5))
+
+
+class StoredAmn(NamedTuple):
+    """What a shard holds of one image.
+
+    Attributes:
+        labels: uint16 [1]: k.
+        cells: uint16 [1 + k + e + m, n]: the logits of all scales (see `join_scales`).
+        sizes: uint16 [scales, 2].
+        ranges: float32 [1 + k + e + m, 2]: what 0 and 65535 stand for in a channel of the cells.
+        absent: uint16 [2 m, ceil(H/4), ceil(W/4)]: of `AmnMaps`, the map whose enlargement comes closest
+            to `absent`, and `absent_strided`.
+        absent_ranges: float32 [2 m, 2]: what 0 and 65535 stand for there.
+        inside: The region, uint8 [b]: a bit a pixel, row by row, zlib-compressed.
+    """
+
+    labels: np.ndarray
+    cells: np.ndarray
+    sizes: np.ndarray
+    ranges: np.ndarray
+    absent: np.ndarray
+    absent_ranges: np.ndarray
+    inside: np.ndarray
+
+
+@dataclass(frozen=True)
+class AmnMaps(ActivationMaps):
+    """Logits of an image, whose sum over the scales a softmax turns into probabilities.
+
+    Attributes:
+        channels: Number of the image's labels, k.
+        logits: float32 [1 + k + e + m, h, w] of each scale: background, the image's labels, e of the other
+            classes, then a mean of those that are left; m is 0 where none is, else 1.
+        absent: float32 [m, H, W]: what the logarithm of their summed exponentials exceeds their mean by.
+        absent_strided: The same at stride 4, float32 [m, ceil(H/4), ceil(W/4)].
+        inside: bool [H, W], where the image's seed is not background: there each channel is min-max
+            normalised over the image, elsewhere the probability stays (published code).
+    """
+
+    kind = "logits"
+    names = StoredAmn._fields
+
+    channels: int
+    logits: Maps
+    absent: np.ndarray
+    absent_strided: np.ndarray
+    inside: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where sizes do not fit each other."""
+        sizes = self.inside.shape, strided_size(*self.inside.shape)
+        if (self.absent.shape[1:], self.absent_strided.shape[1:]) != sizes:
+            raise ValueError(
+                f"absent classes of {self.absent.shape} and {self.absent_strided.shape} for a seed of"
+                f" {self.inside.shape}"
+            )
+
+    @property
+    def height(self) -> int:  # type: ignore[override]
+        """Rows of the image."""
+        return self.inside.shape[0]
+
+    @property
+    def width(self) -> int:  # type: ignore[override]
+        """Columns of the image."""
+        return self.inside.shape[1]
+
+    def activation(self) -> np.ndarray:
+        """See `ActivationMaps`."""
+        logits = add_scales(self.logits, self.height, self.width)
+        return mixed_normalisation(self._probabilities(logits, self.absent), self.inside)
+
+    def strided(self) -> np.ndarray:
+        """See `ActivationMaps`; the region is reduced by nearest neighbour."""
+        size = strided_size(self.height, self.width)
+        reduced = self.inside[np.ix_(*map(_nearest, size, self.inside.shape))]
+        logits = add_scales(self.logits, *size)
+        return mixed_normalisation(self._probabilities(logits, self.absent_strided), reduced)
+
+    def _probabilities(self, logits: np.ndarray, absent: np.ndarray) -> np.ndarray:
+        """Of the image's labels, by a softmax over all classes: float32 [k, h, w]."""
+        logits[len(logits) - len(absent) :] += absent
+        logits -= logits.max(axis=0)
+        np.exp(logits, out=logits)
+        return logits[1 : 1 + self.channels] / logits.sum(axis=0)
+
+    def stored(self) -> StoredAmn:
+        """See `ActivationMaps`."""
+        cells, sizes = join_scales(self.logits)
+        steps, ranges = _in_steps(cells)
+        absent, absent_ranges = _in_steps(
+            np.concatenate([reduce(self.absent), self.absent_strided])
+        )
+        packed = zlib.compress(np.packbits(self.inside).tobytes(), 9)
+        inside = np.frombuffer(packed, np.uint8)
+        labels = np.array([self.channels], np.uint16)
+        return StoredAmn(labels, steps, sizes, ranges, absent, absent_ranges, inside)
+
+    @classmethod
+    def restored(cls, tensors: Sequence[np.ndarray], height: int, width: int) -> Self:
+        """See `ActivationMaps`; `tensors` are those of `StoredAmn`."""
+        stored = StoredAmn(*tensors)
+        if stored.absent.shape[1:] != strided_size(height, width):
+            raise ValueError(f"its map of stride 4 has the shape {stored.absent.shape}")
+        absent, strided = np.split(_of_steps(stored.absent, stored.absent_ranges), 2)
+        return cls(
+            int(stored.labels[0]),
+            split_scales(_of_steps(stored.cells, stored.ranges), stored.sizes),
+            enlarge(absent, height, width),
+            strided,
+            _unpacked(stored.inside, height, width),
+        )
+
+
+def mixed_normalisation(probabilities: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """AMN's activations from its probabilities [k, h, w] and the region bool [h, w], see `AmnMaps`."""
+    low = probabilities.min(axis=(1, 2), keepdims=True)
+    high = probabilities.max(axis=(1, 2), keepdims=True)
+    stretched = (probabilities - low) / (high - low + np.float32(1e-5))
+    return np.where(inside, stretched, probabilities)
+
+
+def _nearest(length: int, full: int) -> np.ndarray:
+    """The pixel below the middle of each of `length` equal parts of an axis of `full`."""
+    return ((np.arange(length) + 0.5) * full / length).astype(np.int64)
+
+
+def _in_steps(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[k, …] → uint16 [k, …] from the lowest (0) to the highest value (65535) of a channel, and both."""
+    axes = tuple(range(1, values.ndim))
+    low, high = (ends(axis=axes, keepdims=True) for ends in (values.min, values.max))
+    spread = np.where(high > low, high - low, 1)
+    with np.errstate(invalid="ignore"):  # what is no number shows in the range
+        steps = np.rint((values - low) / spread * _STEPS).astype(np.uint16)
+    return steps, np.stack([low.ravel(), high.ravel()], axis=1).astype(np.float32)
+
+
+def _of_steps(steps: np.ndarray, ranges: np.ndarray) -> np.ndarray:
+    """Undo `_in_steps`."""
+    low, high = (ends.reshape(-1, *[1] * (steps.ndim - 1)) for ends in ranges.T)
+    return steps * ((high - low) / _STEPS) + low
+
+
+def _unpacked(packed: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The region, bool [height, width]; raises ValueError when it is damaged or of another size."""
+    try:
+        bits = np.frombuffer(zlib.decompress(packed.tobytes()), np.uint8)
+    except zlib.error as error:
+        raise ValueError(f"the region cannot be unpacked: {error}") from None
+    if len(bits) != -(-height * width // 8):
+        raise ValueError(f"the region is not one of {width}×{height} pixels")
+    return np.unpackbits(bits, count=height * width).astype(bool).reshape(height, width)

@@ -5,8 +5,7 @@ order, and values in 0…1: one of stride 4, where boundaries spread it, and one
 thresholds cut into labels. The second is no enlargement of the first: it is aligned and normalised in
 another way. A shard is a safetensors file; what it holds of an image gives both:
 
-- `{id}//cells` and more: what a network's activations are made of, CAM's (`storage/cam_maps.py`) or AMN's
-  (`storage/amn_maps.py`);
+- `{id}//cells` and more: what a network's activations are made of (`storage/activation_maps.py`);
 - or `{id}`, float16 [k, ceil(H/4), ceil(W/4)]: the map of stride 4, whose enlargement is that of full size
   (propagated and imported activations).
 
@@ -24,12 +23,10 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 import numpy as np
 
 from workflow_scripts.errors import InputError
-from workflow_scripts.storage.activation_maps import ActivationMaps
-from workflow_scripts.storage.amn_maps import AmnMaps
+from workflow_scripts.storage.activation_maps import ActivationMaps, AmnMaps, CamMaps
 from workflow_scripts.storage.atomic import atomic_path
-from workflow_scripts.storage.cam_maps import CamMaps
-from workflow_scripts.storage.enlargement import enlarge, strided_size
-from workflow_scripts.storage.positioned import PositionedFile
+from workflow_scripts.storage.enlargement import enlarge
+from workflow_scripts.storage.shards import ShardFile, strided_size
 
 _RESERVED_KEY = "__metadata__"
 _TYPES: dict[str, np.dtype[Any]] = {
@@ -206,7 +203,7 @@ def _header(tensors: dict[str, _Tensor], kind: type[ActivationMaps] | None) -> b
 def _room_for_header(ids: Sequence[str], kind: type[ActivationMaps] | None) -> int:
     """Bytes that suffice for the header of a shard, a multiple of 8.
 
-    How long the regions of AMN's maps become is not known before they are written, nor where they end.
+    How long compressed tensors become is not known before they are written, nor where they end.
     """
     largest: dict[str, _Tensor] = {}
     suffixes = _suffixes(kind)
@@ -218,7 +215,7 @@ def _room_for_header(ids: Sequence[str], kind: type[ActivationMaps] | None) -> i
     return -(-len(_header(largest, kind)) // 8) * 8
 
 
-class ActivationReader(PositionedFile):
+class ActivationReader(ShardFile):
     """Random access to one shard, by any number of threads and workers; also a context manager.
 
     Raises InputError when the file is missing, truncated or no activation shard.

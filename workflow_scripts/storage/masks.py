@@ -1,20 +1,23 @@
-"""Label masks: indexed PNG, and shards of them in uncompressed zip files."""
+"""Label masks: indexed PNG, shards of them in uncompressed zip files, and what seeds consist of."""
 
 import io
+import json
 import zipfile
 import zlib
+from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.atomic import atomic_path
-from workflow_scripts.storage.positioned import PositionedFile
+from workflow_scripts.storage.shards import ShardFile
 
 IGNORE = 255
 _SUFFIX = ".png"
@@ -95,7 +98,7 @@ class MaskWriter:
         self._stack.__exit__(kind, error, trace)
 
 
-class MaskReader(PositionedFile):
+class MaskReader(ShardFile):
     """Random access to one shard, by any number of threads and workers; also a context manager.
 
     Raises InputError when the file is missing, truncated or no mask shard.
@@ -144,3 +147,81 @@ class MaskReader(PositionedFile):
         if zlib.crc32(data) != checksum:
             raise InputError(f"{self.path}: the mask of image {image_id!r} is damaged")
         return decode_mask(data)
+
+
+class Named(Protocol):
+    """Anything with an image id."""
+
+    @property
+    def id(self) -> str:
+        """Name of the image, unique in its dataset."""
+
+
+class MaskCollection:
+    """Masks by image, whichever shard holds them."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._reader = {i: reader for reader in map(MaskReader, paths) for i in reader.ids}
+
+    def of(self, record: Named) -> np.ndarray:
+        """Mask uint8 [H, W] of an image.
+
+        Raises:
+            InputError: No shard holds it.
+        """
+        reader = self._reader.get(record.id)
+        if reader is None:
+            raise InputError(
+                f"image {record.id}: none of the mask shards holds a mask for it; make the masks of all "
+                "training splits first"
+            )
+        return reader.read(record.id)
+
+
+@dataclass
+class SeedPixels:
+    """Background, foreground and ignored pixels of seeds, counted image by image; kept as JSON."""
+
+    background: int = 0
+    foreground: int = 0
+    ignored: int = 0
+
+    def add(self, seed: np.ndarray) -> None:
+        """Count the pixels of a seed uint8[H, W]."""
+        background, ignored = int((seed == 0).sum()), int((seed == IGNORE).sum())
+        self.background += background
+        self.ignored += ignored
+        self.foreground += seed.size - background - ignored
+
+    def shares(self) -> dict[str, float]:
+        """Share of each kind; all 0 for a shard without images."""
+        total = max(1, self.background + self.foreground + self.ignored)
+        return {kind: count / total for kind, count in vars(self).items()}
+
+    def __str__(self) -> str:
+        return ", ".join(f"{kind} {share:.1%}" for kind, share in self.shares().items())
+
+    def write(self, path: Path) -> None:
+        """Write the counts; the file appears whole or not at all."""
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(vars(self)) + "\n")
+
+    @classmethod
+    def read(cls, paths: Iterable[Path]) -> Self:
+        """Read the counts of some shards, added up.
+
+        Raises InputError when a file is missing or was not written by `write`.
+        """
+        pixels = cls()
+        for path in paths:
+            try:
+                counts = json.loads(path.read_text(encoding="utf-8"))
+                pixels.background += counts["background"]
+                pixels.foreground += counts["foreground"]
+                pixels.ignored += counts["ignored"]
+            except (OSError, KeyError, TypeError, ValueError) as error:
+                raise InputError(
+                    f"{path}: not a complete composition of seeds ({error!r}). Delete the file, so that"
+                    " refine_seeds runs again."
+                ) from error
+        return pixels

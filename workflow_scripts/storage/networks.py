@@ -1,4 +1,7 @@
-"""Trained networks on disk: safetensors, with what is needed to build the network again."""
+"""Trained networks on disk: safetensors, with what is needed to build the network again.
+
+A trained segmentation model is a folder: model.safetensors, model.json, figures.json.
+"""
 
 import json
 from pathlib import Path
@@ -10,6 +13,8 @@ from torch import nn
 
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.atomic import atomic_path
+
+WEIGHTS_NAME, DESCRIPTION_NAME, FIGURES_NAME = "model.safetensors", "model.json", "figures.json"
 
 
 def save_network(path: Path, network: nn.Module, description: dict[str, Any]) -> None:
@@ -57,3 +62,51 @@ def load_network(path: Path, network: nn.Module) -> None:
         raise InputError(
             f"{path}: does not fit the network that its description names ({reason:.300}); train it anew"
         ) from None
+
+
+def is_network(path: Path) -> bool:
+    """Whether a file is a network that this workflow wrote, of whatever kind."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "description" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def copy_network(source: Path, target: Path, description: dict[str, Any]) -> None:
+    """Write a network's tensors, as they are, with a new description; whole or not at all.
+
+    Args:
+        source: model.safetensors of a run.
+        target: model.safetensors to write.
+        description: Of the copy.
+    """
+    with atomic_path(target) as temporary:
+        metadata = {"description": json.dumps(description, sort_keys=True)}
+        save_file(load_file(source), temporary, metadata)
+
+
+def weights_of(model: Path) -> Path:
+    """Return the weights of a model, given as its folder or as the file itself.
+
+    Raises InputError when there is no such folder, or no weights in it.
+    """
+    weights = model / WEIGHTS_NAME if model.is_dir() else model
+    if not weights.is_file():
+        raise InputError(
+            f"{weights}: no such file. Give the folder of a trained segmentation network,"
+            " results/<run>/<trial>/<method>/<threshold>/segmentation"
+        )
+    return weights
+
+
+def read_figures(weights: Path) -> dict[str, Any] | None:
+    """Return what the model reached, as recorded beside its weights; None where nothing is."""
+    path = weights.with_name(FIGURES_NAME)
+    if not path.is_file():
+        return None
+    try:
+        figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable ({error}); delete it or copy it again") from None
+    return figures

@@ -1,5 +1,0 @@
-"""Python runs this module at its start where its folder is on the path."""
-
-from workflow_scripts.benchmarks.reference_kernels.hook import install
-
-install()
