@@ -19,6 +19,7 @@ from workflow_scripts.datasets.archives import obtain
 from workflow_scripts.datasets.coco_annotations import (
     CocoFile,
     CocoImage,
+    Identifier,
     labels_of,
     read_again,
     read_annotations,
@@ -146,7 +147,8 @@ def prepare(
     for split in splits:
         if split.annotations.numbers != first.numbers or split.annotations.classes != first.classes:
             raise InputError(
-                f"{split.annotations.path}: its categories differ from those of {first.path}"
+                f"{split.annotations.path}: its categories differ from those of {first.path}; take both"
+                " files from one archive"
             )
         count = len(split.annotations.images)
         empty = sum(not image.spans for image in split.annotations.images)
@@ -218,7 +220,7 @@ def _describe(
     folder: Path,
     annotations: Path,
     classes: tuple[str, ...],
-    numbers: dict[int, int],
+    numbers: dict[Identifier, int],
     masks: Path,
 ) -> Described:
     """Render an image's mask and make its row."""

@@ -293,3 +293,19 @@ def _short_enough(name: str) -> str:
 def file_path(name: str) -> Path:
     """Return a name as a path; where the locale is not UTF-8, Python could not write it otherwise."""
     return Path(os.fsdecode(name.encode("utf-8")))
+
+
+def with_suffix_of(stem: Path, suffixes: Iterable[str]) -> Path:
+    """Return the file that has this name and one of the suffixes, in small or capital letters.
+
+    If there is none, the first suffix is what is missing.
+    """
+    choices = [stem.with_name(stem.name + suffix) for suffix in suffixes]
+    for path in choices:
+        for candidate in (
+            path,
+            path.with_name(stem.name + path.name.removeprefix(stem.name).upper()),
+        ):
+            if candidate.is_file():
+                return candidate
+    return choices[0]
