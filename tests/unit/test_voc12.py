@@ -9,9 +9,8 @@ import pytest
 
 from tests.loopback import Loopback
 from tests.miniatures import MiniVoc, build_voc
-from workflow_scripts.datasets.images import read_image
+from workflow_scripts.datasets.images import read_image, read_mask
 from workflow_scripts.datasets.index import ImageRecord, Index, read_index
-from workflow_scripts.datasets.masks import read_mask
 from workflow_scripts.datasets.voc12 import CLASSES, Voc12DatasetSettings, prepare, read_list
 from workflow_scripts.errors import InputError
 from workflow_scripts.settings.base import validate

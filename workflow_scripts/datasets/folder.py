@@ -15,9 +15,8 @@ from pydantic import Field, field_validator
 
 from workflow_scripts.datasets.consistency import Described, write_dataset
 from workflow_scripts.datasets.files import IMAGE_SUFFIXES, MASK_SUFFIXES, OTHER, Folder
-from workflow_scripts.datasets.images import image_size
+from workflow_scripts.datasets.images import check_mask, image_size, read_mask
 from workflow_scripts.datasets.index import IndexRow, check_classes
-from workflow_scripts.datasets.masks import check_mask, read_mask
 from workflow_scripts.datasets.parallel import Progress, ordered_map
 from workflow_scripts.datasets.table import (
     SPLITS,

@@ -32,9 +32,8 @@ from workflow_scripts.datasets.download import (
     DownloadSettings,
 )
 from workflow_scripts.datasets.files import IMAGE_SUFFIXES, with_suffix_of
-from workflow_scripts.datasets.images import image_size
+from workflow_scripts.datasets.images import check_mask, image_size, read_mask
 from workflow_scripts.datasets.index import IndexRow
-from workflow_scripts.datasets.masks import check_mask, read_mask
 from workflow_scripts.datasets.parallel import Progress, ordered_map
 from workflow_scripts.errors import InputError
 from workflow_scripts.settings.base import Settings

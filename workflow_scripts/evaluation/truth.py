@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from workflow_scripts.datasets.files import MASK_SUFFIXES, Folder
+from workflow_scripts.datasets.images import read_mask
 from workflow_scripts.datasets.index import ImageRecord
-from workflow_scripts.datasets.masks import read_mask
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.masks import MaskReader
 
