@@ -28,6 +28,7 @@ _HOW = (
 # Pillow stretches grey values of few bits to 0…255; the class numbers are those in the file.
 _STRETCH = {2: 85, 4: 17}
 _OPAQUE = 255
+_FULL_PALETTE = 256
 # Largest values of 1, 8, 10, 12, 14 and 16 bits, in which cameras, scanners and programs count.
 _WHITES = (1, 255, 1023, 4095, 16383, 65535)
 # A picture of which nothing is brighter than this is taken for one of fewer bits that was not stretched.
@@ -194,9 +195,9 @@ def _indexed(image: Image.Image, path: Path | str) -> np.ndarray:
     indices = np.array(image)
     palette = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
     used = np.unique(indices)
-    if len(palette) == len(used) and used[-1] == len(used) - 1:
+    if len(palette) < _FULL_PALETTE and used[-1] < len(palette):
         # Editors that reduce a palette to the colours in use keep these and change the numbers.
-        numbers = _colour_numbers(palette)
+        numbers = _colour_numbers(palette[used])
         if (numbers >= 0).all() and (numbers != used).any():
             raise InputError(
                 f"{path}: the mask's indices {_listed(used)} have the colours of VOC's classes"
