@@ -23,7 +23,7 @@ rule train_boundary:
         run=plan.training_flags,
         settings=plan.flags("boundary", "train"),
         weights=plan.weights_state(plan.weights("boundary", "train")),
-        code=plan.code("train_boundary"),
+        code=plan.code("train_boundary", "boundary", "train"),
     message:
         "{wildcards.method}: train the boundary network, trial {wildcards.trial}"
     shell:
@@ -55,8 +55,8 @@ rule propagate:
         gpu=1,
     params:
         shard=plan.shard_flags,
-        settings=plan.flags("boundary", "propagate"),
-        code=plan.code("propagate"),
+        settings=plan.propagation_flags,
+        code=plan.code("propagate", "boundary", "train"),
     message:
         "{wildcards.method}: propagate activations of {wildcards.shard}, trial {wildcards.trial}"
     shell:

@@ -64,7 +64,7 @@ rule import_seeds:
         "--threads {threads} --log {log:q}"
 
 
-# In the place of train_cam, train_amn or train_boundary, which leave these networks to it.
+# In the place of train or train_boundary, which leave these networks to it.
 rule import_checkpoint:
     input:
         index=plan.index,

@@ -30,7 +30,7 @@ rule train_segmentation:
         run=plan.training_flags,
         settings=plan.flags("train_segmentation"),
         weights=plan.weights_state(plan.weights("train_segmentation")),
-        code=plan.code("train_segmentation"),
+        code=plan.code("train_segmentation", "train_segmentation"),
     message:
         "{wildcards.method} {wildcards.source}: train the segmentation network, trial {wildcards.trial}"
     shell:
@@ -72,8 +72,8 @@ rule evaluate_segmentation:
         gpu=1,
     params:
         shard=plan.shard_flags,
-        settings=plan.flags("evaluate_segmentation"),
-        code=plan.code("evaluate_segmentation"),
+        settings=plan.prediction_flags,
+        code=plan.code("evaluate_segmentation", "train_segmentation"),
     message:
         "{wildcards.method} {wildcards.source}: predictions of {wildcards.shard}, trial {wildcards.trial}"
     shell:

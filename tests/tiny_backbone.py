@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from torch import nn
-
 from workflow_scripts.models.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
 
 

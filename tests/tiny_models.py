@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 import yaml
-
 from workflow_scripts.models.amn import AmnNetwork
 from workflow_scripts.models.backbones import load_backbone
 from workflow_scripts.models.cam import CamNetwork
 from workflow_scripts.models.deeplab import DeepLab
 from workflow_scripts.settings.backbone import BackboneSettings
+
 from workflow_scripts.storage.networks import save_network
 
 BACKBONE = BackboneSettings(name="efficientnet_lite0")

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-
 from workflow_scripts.models.amn import per_pixel_loss, pixel_counts
+
 from workflow_scripts.settings.training import OptimiserSettings, TrainingSettings
 from workflow_scripts.training.checkpoint import Checkpoint
 from workflow_scripts.training.distributed import World

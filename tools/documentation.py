@@ -16,11 +16,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from workflow_scripts.settings.workflow import WorkflowSettings
+from workflow_scripts.doors.backbone import BACKBONES
+from workflow_scripts.doors.method import METHODS
+from workflow_scripts.doors.segmenter import SEGMENTERS
+from workflow_scripts.planning.configuration import WorkflowSettings, configuration_model
+from workflow_scripts.settings.base import Choice, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 GRAPH_BEGIN, GRAPH_END = "<!-- rule graph: made by `make docs` -->", "<!-- end of rule graph -->"
@@ -117,9 +121,14 @@ def _section(title: str, model: type[BaseModel], defaults: BaseModel | None) -> 
     return f"{title}\n\n{inspect.getdoc(model)}\n\n{_table(_leaves(model, defaults))}\n"
 
 
+def _documented() -> type[WorkflowSettings]:
+    """The configuration with the sections of all methods of the package."""
+    return configuration_model(METHODS.built_in())
+
+
 def configuration_page() -> str:
-    """config/README.md: a table for each section of the configuration."""
-    fields = WorkflowSettings.model_fields
+    """config/README.md: a table for each section of the configuration, and for each entry of a door."""
+    fields = _documented().model_fields
     plain = {
         name: field
         for name, field in fields.items()
@@ -139,12 +148,40 @@ def configuration_page() -> str:
             for model in get_args(field.annotation):
                 if isinstance(model, type) and issubclass(model, BaseModel):
                     parts.append(_section(f"## `{name}: {{NAME: …}}`", model, None))
+    for title, door, tag in (
+        ("Backbones", BACKBONES, "backbone: {name"),
+        ("Segmenters", SEGMENTERS, "train_segmentation: {segmenter"),
+    ):
+        parts.append(f"## {title}\n\nWhat a {door.what} can be told depends on which one it is.\n")
+        for entry in door.every():
+            names = ", ".join(door.names_of(entry))  # type: ignore[arg-type]
+            parts.append(_section(f"### `{tag}: {names}}}`", entry, None))
     return "\n".join(parts)
+
+
+def _with_choices(model: type[BaseModel]) -> type[BaseModel]:
+    """The model with each field that is a `Choice` of the type of all its entries."""
+    changed: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if not (isinstance(kind, type) and issubclass(kind, Settings)):
+            continue
+        if issubclass(kind, Choice):
+            entries = tuple(_with_choices(entry) for entry in kind.door().every())
+            changed[name] = (Union[entries], field.default)  # noqa: UP007
+        else:
+            below = _with_choices(kind)
+            if below is not kind:
+                changed[name] = (below, field.default)
+    if not changed:
+        return model
+    return create_model(model.__name__, __base__=model, __doc__=model.__doc__, **changed)
 
 
 def schema() -> str:
     """config/schema.json: the JSON schema of a configuration file."""
-    return json.dumps(WorkflowSettings.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+    model = _with_choices(_documented())
+    return json.dumps(model.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def _edges() -> set[tuple[str, str]]:
@@ -168,6 +205,13 @@ def _edges() -> set[tuple[str, str]]:
     return {(names[start], names[end]) for start, end in arrows}
 
 
+def _declared() -> list[str]:
+    """All rules in the order in which the Snakefile includes them."""
+    included = re.findall(r'^include: "(.+)"$', (ROOT / "Snakefile").read_text(), re.MULTILINE)
+    text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in included)
+    return re.findall(r"^(?:use rule \w+ as |rule )(\w+)", text, re.MULTILINE)
+
+
 def _reached(edges: set[tuple[str, str]], start: str) -> set[str]:
     """The rules to which ways of arrows lead from one, itself included."""
     reached, waiting = {start}, [start]
@@ -189,9 +233,10 @@ def _reduced(edges: set[tuple[str, str]]) -> set[tuple[str, str]]:
 
 
 def rule_graph() -> str:
-    """The rules as a mermaid diagram; arrows of the index go to rules that read nothing else.
+    """The rules as a mermaid diagram; arrows of the index go to rules to which no other way leads.
 
-    Arrows to rules of the report are left out where another way leads there.
+    Methods read each other's results, so that the arrows between their rules go round. Arrows to rules of the
+    report are left out where another way leads there.
 
     Rules stand in the order in which they are reached from the index, so that the text does not depend
     on Snakemake's own order.
@@ -200,8 +245,11 @@ def rule_graph() -> str:
     every = _edges()
     indexed = _reached(every, INDEX_RULE)
     edges = {(start, end) for start, end in every if start in indexed}
-    busy = {end for start, end in edges if start != INDEX_RULE}
-    edges = {(start, end) for start, end in edges if start != INDEX_RULE or end not in busy}
+    readers = {end for start, end in edges if start == INDEX_RULE}
+    edges = {(start, end) for start, end in edges if start != INDEX_RULE}
+    for rule in _declared():
+        if rule in readers and rule not in _reached(edges, INDEX_RULE):
+            edges.add((INDEX_RULE, rule))
     edges = _reduced(edges)
     order = {INDEX_RULE: 0}
     waiting = deque(order)

@@ -34,7 +34,7 @@ from workflow_scripts.evaluation.threshold_sweep import (
     even_thresholds,
     merge_shards,
 )
-from workflow_scripts.refinement.labeller import read_configuration
+from workflow_scripts.planning.configuration import configuration_of_run
 from workflow_scripts.report.catalogue import REFERENCE
 from workflow_scripts.settings.thresholds import VALIDATION, ThresholdSettings
 from workflow_scripts.storage.atomic import atomic_path
@@ -68,9 +68,9 @@ class FinishedRun:
     @classmethod
     def read(cls, path: Path) -> "FinishedRun":
         """Read it; raises InputError for what is no run."""
-        values = read_configuration(path)
-        methods = tuple(method for method in values["methods"] if method != REFERENCE)
-        return cls(path, values["trials"], methods, values["shards"])
+        settings = configuration_of_run(path)
+        methods = tuple(method for method in settings.methods if method != REFERENCE)
+        return cls(path, settings.trials, methods, settings.shards)
 
     @property
     def places(self) -> list[tuple[str, str]]:

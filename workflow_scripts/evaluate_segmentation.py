@@ -12,7 +12,7 @@ from pydantic import Field
 
 from workflow_scripts.console.progress import progress
 from workflow_scripts.console.shards import ShardFiles
-from workflow_scripts.console.stage import run_stage
+from workflow_scripts.console.stage import PluggedFiles, run_stage
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.refinement.prediction import load_segmentation, predictions
 from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
@@ -21,7 +21,7 @@ from workflow_scripts.training.distributed import choose_device
 from workflow_scripts.training.precision import inference_dtype
 
 
-class Files(ShardFiles):
+class Files(ShardFiles, PluggedFiles):
     """Inputs and outputs."""
 
     model: Path = Field(description="model.safetensors of train_segmentation")

@@ -19,9 +19,9 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from workflow_scripts.console.stage import StageFiles, run_stage
+from workflow_scripts.console.stage import PluggedFiles, run_stage
 from workflow_scripts.errors import InputError
-from workflow_scripts.models.exportable import ExportableSegmentation
+from workflow_scripts.models.segmentation import ExportableSegmentation
 from workflow_scripts.refinement.prediction import load_segmentation
 from workflow_scripts.settings.export import ExportSettings
 from workflow_scripts.storage.atomic import atomic_path
@@ -34,7 +34,7 @@ CHECKED = ((1, 64, 64), (2, 96, 72), (1, 75, 101))
 PACKAGES = ("onnx", "onnxruntime")
 
 
-class Files(StageFiles):
+class Files(PluggedFiles):
     """Inputs and outputs."""
 
     model: Path = Field(description="folder of a trained segmentation network")

@@ -12,7 +12,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -22,16 +22,12 @@ from workflow_scripts.console.arguments import POSITIONAL
 from workflow_scripts.console.stage import NoSettings, StageFiles, run_stage
 from workflow_scripts.datasets.index import read_index
 from workflow_scripts.datasets.voc12 import CLASSES
+from workflow_scripts.doors.method import METHODS
 from workflow_scripts.errors import InputError
-from workflow_scripts.models.amn import AmnNetwork
-from workflow_scripts.models.backbones import build_backbone
 from workflow_scripts.models.boundary import BoundaryNetwork
-from workflow_scripts.models.cam import CamNetwork
+from workflow_scripts.models.boundary_settings import TrainBoundarySettings
 from workflow_scripts.models.published import PUBLISHED, check_kind, fill, rename
 from workflow_scripts.models.weights import read_weights
-from workflow_scripts.settings.amn import TrainAmnSettings
-from workflow_scripts.settings.boundary import TrainBoundarySettings
-from workflow_scripts.settings.cam import TrainCamSettings
 from workflow_scripts.storage.networks import (
     copy_network,
     is_network,
@@ -41,7 +37,7 @@ from workflow_scripts.storage.networks import (
 
 logger = logging.getLogger("workflow_scripts")
 
-OUR_KINDS = {"cam": "cam", "amn": "amn", "irn": "boundary"}
+IRN, BOUNDARY = "irn", "boundary"
 CLASSIFIER = {"cam": "classifier.weight", "amn": "label_conditioning.weight"}
 
 
@@ -51,7 +47,7 @@ def class_count(kind: str, renamed: Mapping[str, Tensor], source: str) -> int:
     Raises:
         InputError: The tensor that tells is missing.
     """
-    if kind == "irn":
+    if kind == IRN:
         return 0
     head = renamed.get(CLASSIFIER[kind])
     if head is None:
@@ -105,26 +101,25 @@ def same_classes(trained: Sequence[str], index: Path, source: str) -> list[str]:
 
 
 def our_network(kind: str, classes: Sequence[str]) -> tuple[nn.Module, dict[str, Any]]:
-    """The network that a published checkpoint belongs into, without values, and its description."""
-    count = len(classes)
-    network: nn.Module
+    """The network that a published checkpoint belongs into, without values, and its description.
+
+    It is the method's own with its default settings, which are the published ones.
+    """
+    settings: Any = TrainBoundarySettings() if kind == IRN else METHODS.get(kind).Train()
     with torch.device("meta"):
-        if kind == "cam":
-            backbone = TrainCamSettings().backbone
-            network = CamNetwork(build_backbone(backbone), count)
-            description: dict[str, Any] = {"kind": "cam"}
-        elif kind == "amn":
-            amn = TrainAmnSettings()
-            backbone = amn.backbone
-            network = AmnNetwork(
-                build_backbone(backbone), count, amn.dilations, amn.dropout, label_conditioning=True
-            )
-            description = {"kind": "amn", "dilations": amn.dilations, "label_conditioning": True}
+        backbone = settings.backbone.build()
+        if kind == IRN:
+            network: nn.Module = BoundaryNetwork(backbone)
+            description: dict[str, Any] = {"kind": BOUNDARY}
         else:
-            backbone = TrainBoundarySettings().backbone
-            network = BoundaryNetwork(build_backbone(backbone))
-            description = {"kind": "boundary"}
-    details = {"classes": list(classes), "backbone": backbone.model_dump(), "precision": "float32"}
+            method = METHODS.get(kind)(settings)
+            network = method.build(backbone, len(classes))
+            description = {"kind": kind, **method.description()}
+    details = {
+        "classes": list(classes),
+        "backbone": settings.backbone.model_dump(),
+        "precision": "float32",
+    }
     return network, {**description, **details}
 
 
@@ -156,9 +151,9 @@ def import_ours(kind: str, file: Path, output: Path, index: Path | None) -> None
     Raises:
         InputError: It is of another kind, or was trained on other classes than the index's.
     """
-    description = read_description(file, OUR_KINDS[kind])
+    description = read_description(file, BOUNDARY if kind == IRN else kind)
     # Class boundaries are those of any classes.
-    if kind != "irn" and index is not None:
+    if kind != IRN and index is not None:
         description["classes"] = same_classes(description.get("classes", ()), index, str(file))
     copy_network(file, output, {"imported_from": str(file), **description})
     logger.info("copied %s, a network of this workflow, to %s", file, output)
@@ -176,7 +171,10 @@ def import_published(kind: str, file: Path, output: Path, index: Path | None) ->
 class Files(StageFiles):
     """Inputs and outputs."""
 
-    kind: Literal["cam", "amn", "irn"] = Field(description="what the checkpoint holds")
+    kind: str = Field(
+        description="what the checkpoint holds: a method (published ones: cam, amn), or irn, a boundary "
+        "network"
+    )
     file: Path = Field(
         description="published state dict (.pth, .pt), or model.safetensors of a run",
         json_schema_extra=POSITIONAL,
@@ -206,7 +204,15 @@ def work(files: Files, settings: NoSettings) -> None:
         raise InputError(
             f"{place}{files.owned}: would overwrite the checkpoint; give another --output"
         )
-    import_file = import_ours if is_network(files.file) else import_published
+    if files.kind not in (IRN, *METHODS.names()):
+        raise InputError(f"--kind {files.kind}: expected {', '.join((*METHODS.names(), IRN))}")
+    ours = is_network(files.file)
+    if not ours and files.kind not in PUBLISHED:
+        raise InputError(
+            f"{place}{files.file}: no network of this workflow, and published checkpoints are known of "
+            f"{', '.join(PUBLISHED)} alone; give model.safetensors of a run"
+        )
+    import_file = import_ours if ours else import_published
     try:
         import_file(files.kind, files.file, files.owned, files.index)
     except InputError as error:

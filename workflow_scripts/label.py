@@ -1,7 +1,7 @@
 """Make pseudo-masks for new images whose labels are known, with the networks of a finished run.
 
-The run's classifier makes class activation maps and from them seeds, its AMN the activations, and
-these the masks: with the scales, thresholds, boundaries and CRF that the run's config.yaml names. The
+The run's method makes the activations, from seeds of the method that it learnt from where it reads such,
+and these the masks: with the scales, thresholds, boundaries and CRF that the run's config.yaml names. The
 table of labels is a CSV file with the columns `image` (path below the folder of images) and `labels` (class
 names separated by `;`). Writes VOC's layout (JPEGImages, SegmentationClass, ImageSets, labels.txt) and
 annotations.json in COCO's format (RLE), so that annotation tools can open and correct the masks. An
@@ -17,12 +17,13 @@ from pathlib import Path
 from pydantic import Field
 
 from workflow_scripts.console.progress import progress
-from workflow_scripts.console.stage import StageFiles, run_stage
+from workflow_scripts.console.stage import PluggedFiles, run_stage
 from workflow_scripts.datasets.annotation_export import AnnotationWriter
 from workflow_scripts.datasets.files import images_below
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.table import TableRow, find_images, make_ids, read_table
 from workflow_scripts.errors import InputError
+from workflow_scripts.planning.configuration import configuration_of_run
 from workflow_scripts.refinement.labeller import Labeller
 from workflow_scripts.settings.labelling import LabelSettings
 from workflow_scripts.training.distributed import choose_device
@@ -30,14 +31,14 @@ from workflow_scripts.training.distributed import choose_device
 logger = logging.getLogger(__name__)
 
 
-class Files(StageFiles):
+class Files(PluggedFiles):
     """Inputs and outputs."""
 
     run: Path = Field(description="folder of a finished run, results/<run>")
     images: Path = Field(description="folder of images")
     labels: Path = Field(description="table of their labels (CSV: image, labels)")
     out: Path = Field(description="folder to write to")
-    method: str = Field("amn", description="amn, a variant of the run, or cam")
+    method: str = Field("amn", description="one of the run's methods")
     trial: int = Field(0, ge=0, description="trial of the run whose networks to use")
     device: str = Field("auto", description="auto, cpu or cuda")
 
@@ -59,11 +60,18 @@ def work(files: Files, settings: LabelSettings) -> None:
     """Label the images."""
     folder = images_below(files.images, out=files.out)
     device = choose_device(files.device)
-    labeller = Labeller(files.run, files.trial, files.method, settings.threshold, device)
+    configuration = configuration_of_run(files.run)
+    if files.method not in configuration.methods:
+        raise InputError(
+            f"--method {files.method}: the run has {', '.join(configuration.methods)}; name one of these"
+        )
+    labeller = Labeller(
+        files.run, configuration, files.trial, files.method, settings.threshold, device
+    )
     rows = read_table(files.labels, labeller.classes)
     names = find_images(files.labels, rows, folder)
     labels = [numbers_of(files.labels, row, labeller.classes) for row in rows]
-    logger.info("background threshold %.3f", labeller.settings.threshold)
+    logger.info("background threshold %.3f", labeller.threshold)
     ids = make_ids(names)
     writer = AnnotationWriter(files.out, labeller.classes, ids)
     broken = []

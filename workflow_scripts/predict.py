@@ -19,7 +19,7 @@ from PIL import Image
 from pydantic import Field
 
 from workflow_scripts.console.progress import progress
-from workflow_scripts.console.stage import StageFiles, run_stage
+from workflow_scripts.console.stage import PluggedFiles, run_stage
 from workflow_scripts.datasets.files import UNDECODABLE, file_path, images_below, unique_names
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.result_folder import ResultFolder
@@ -39,7 +39,7 @@ OPACITY = 0.5
 TABLE = Path("areas.csv")
 
 
-class Files(StageFiles):
+class Files(PluggedFiles):
     """Inputs and outputs."""
 
     model: Path = Field(description="folder of a trained segmentation network")

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from workflow_scripts.console.progress import progress
 from workflow_scripts.console.shards import ShardFiles
-from workflow_scripts.console.stage import run_stage
+from workflow_scripts.console.stage import PluggedFiles, run_stage
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.index import ImageRecord
 from workflow_scripts.refinement.random_walk import BoundaryWalk
@@ -28,7 +28,7 @@ from workflow_scripts.training.distributed import choose_device
 WINDOW = {"cpu": 8, "cuda": 32}
 
 
-class Files(ShardFiles):
+class Files(ShardFiles, PluggedFiles):
     """Inputs and outputs."""
 
     model: Path = Field(description="model.safetensors of train_boundary")

@@ -1,11 +1,11 @@
-"""Train the boundary network (IRN) on seeds: class boundaries, and displacements to object centres.
+"""Train the boundary network (IRN) on seeds: class boundaries.
 
 Reads the index, its images and the seeds of all training shards; writes model.safetensors and
 training.csv. Interrupted, it resumes.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -13,17 +13,18 @@ from torch import Tensor, nn
 
 from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.index import ImageRecord, Index
-from workflow_scripts.models.backbones import Backbone
+from workflow_scripts.doors.usage import code_of, uses
 from workflow_scripts.models.boundary import (
     BoundaryNetwork,
     boundary_losses,
     pair_counts,
     reduce_labels,
 )
-from workflow_scripts.settings.boundary import TrainBoundarySettings
+from workflow_scripts.models.boundary_settings import TrainBoundarySettings
+from workflow_scripts.models.feature_maps import Backbone
 from workflow_scripts.storage.masks import MaskCollection
 from workflow_scripts.training.loop import Batch
-from workflow_scripts.training.session import Learner, TrainingFiles, run_training
+from workflow_scripts.training.training_stage import Learner, TrainingFiles, run_training
 
 
 class Files(TrainingFiles):
@@ -33,7 +34,7 @@ class Files(TrainingFiles):
 
 
 class InterPixelRelations:
-    """Whether pairs of pixels of the seeds are alike, and where their objects' centres lie."""
+    """Whether pairs of pixels of the seeds are alike."""
 
     def __init__(self, radius: int) -> None:
         self.radius = radius
@@ -43,10 +44,14 @@ class InterPixelRelations:
         return pair_counts(reduce_labels(batch["mask"]), self.radius)
 
     def loss(self, network: nn.Module, batch: Batch, counts: Tensor) -> Tensor:
-        """Half the sum of the four losses."""
-        logits, displacement = network(batch["image"])
+        """Half the sum of the two losses."""
         labels = reduce_labels(batch["mask"])
-        return boundary_losses(logits, displacement, labels, counts, self.radius).sum() / 2
+        return boundary_losses(network(batch["image"]), labels, counts, self.radius).sum() / 2
+
+
+def code(settings: TrainBoundarySettings) -> Mapping[str, str]:
+    """Digests of the code that the stage runs."""
+    return code_of("train_boundary", uses(settings))
 
 
 def work(files: Files, settings: TrainBoundarySettings) -> None:
@@ -57,12 +62,21 @@ def work(files: Files, settings: TrainBoundarySettings) -> None:
         return Learner(BoundaryNetwork(backbone), task, {"kind": "boundary"})
 
     seeds = MaskCollection(files.seeds)
-    run_training("train_boundary", files, settings, build, seeds.of, files.seeds)
+    run_training(
+        "train_boundary",
+        files,
+        settings,
+        build,
+        settings.backbone,
+        code(settings),
+        seeds.of,
+        files.seeds,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of the stage."""
-    return run_stage("train_boundary", __doc__, Files, TrainBoundarySettings, work, argv)
+    return run_stage("train_boundary", __doc__, Files, TrainBoundarySettings, work, argv, code)
 
 
 if __name__ == "__main__":

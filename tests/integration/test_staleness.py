@@ -83,12 +83,14 @@ def test_a_second_run_does_nothing(tiny_run):
     assert tiny_run.planned() == set()
 
 
-def test_comments_rerun_nothing(tiny_run, edited):
+def test_comments_and_messages_rerun_nothing(tiny_run, edited):
     edited("workflow_scripts/models/amn.py", lambda text: "# A remark.\n" + text)
     edited(
         "workflow_scripts/train_cam.py", lambda text: text.replace('"""Train', '"""Really train')
     )
     edited("rules/amn.smk", lambda text: "# A remark.\n" + text)
+    edited("workflow_scripts/console/stage.py", lambda text: text.replace("done in", "took"))
+    edited("workflow_scripts/training/loop.py", lambda text: text.replace("resuming at", "from"))
     assert tiny_run.planned() == set()
 
 

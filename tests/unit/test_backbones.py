@@ -1,10 +1,10 @@
 import pytest
 import torch
 from torch import nn
-
-from workflow_scripts.errors import InputError
 from workflow_scripts.models.backbones import Backbone, build_backbone
 from workflow_scripts.settings.backbone import BackboneSettings
+
+from workflow_scripts.errors import InputError
 
 
 def build(name: str = "resnet50", **values: object) -> Backbone:

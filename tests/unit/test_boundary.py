@@ -3,9 +3,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from workflow_scripts.models.backbones import Backbone, build_backbone
+from workflow_scripts.settings.backbone import BackboneSettings
 
 from tests.random_walk_oracle import pixels_between
-from workflow_scripts.models.backbones import Backbone, build_backbone
 from workflow_scripts.models.boundary import (
     BoundaryNetwork,
     boundary_losses,
@@ -14,7 +15,6 @@ from workflow_scripts.models.boundary import (
     reduce_labels,
 )
 from workflow_scripts.models.path_index import half_disc, path_affinities
-from workflow_scripts.settings.backbone import BackboneSettings
 
 
 class TinyBackbone(Backbone):

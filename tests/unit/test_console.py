@@ -11,14 +11,14 @@ from typing import Any, Literal
 import pytest
 import yaml
 from pydantic import BaseModel, Field
+from workflow_scripts.settings.cam import TrainCamSettings
 
 from workflow_scripts.console.arguments import parse
 from workflow_scripts.console.stage import StageFiles, run_stage
 from workflow_scripts.errors import InputError
+from workflow_scripts.planning.configuration import WorkflowSettings
 from workflow_scripts.settings.base import Settings, leaves, render_flags, validate
-from workflow_scripts.settings.cam import TrainCamSettings
 from workflow_scripts.settings.dense_crf import CrfSettings
-from workflow_scripts.settings.workflow import WorkflowSettings
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 NO_VALUES: dict[str, Any] = {}

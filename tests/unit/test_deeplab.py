@@ -1,10 +1,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from workflow_scripts.models.deeplab import DeepLab, segmentation_loss
 
 from tests.tiny_backbone import TinyBackbone
 from workflow_scripts.models.aspp import Aspp
-from workflow_scripts.models.deeplab import DeepLab, segmentation_loss
 
 
 def test_aspp_is_the_sum_of_dilated_convolutions():

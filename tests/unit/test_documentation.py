@@ -18,7 +18,7 @@ from tools.result_table import BEGIN, END, result_table
 from tools.threshold_table import BEGIN as RULES_BEGIN
 from tools.threshold_table import END as RULES_END
 from tools.threshold_table import tables as rule_tables
-from workflow_scripts.settings.workflow import WorkflowSettings
+from workflow_scripts.planning.configuration import WorkflowSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -2,6 +2,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from workflow_scripts.models.amn import AmnNetwork
+from workflow_scripts.models.backbones import build_backbone
+from workflow_scripts.settings.backbone import BackboneSettings
 
 from tests.published_networks import PUBLISHED, PublishedCam
 from tests.random_walk_oracle import dense_propagation
@@ -9,11 +12,8 @@ from tests.tiny_models import CLASSES, save_run
 from workflow_scripts.datasets.index import write_index
 from workflow_scripts.errors import InputError
 from workflow_scripts.import_checkpoint import convert, main
-from workflow_scripts.models.amn import AmnNetwork
-from workflow_scripts.models.backbones import build_backbone
 from workflow_scripts.models.boundary import infer_boundaries
 from workflow_scripts.refinement.random_walk import propagate
-from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.storage.networks import load_network, read_description
 
 

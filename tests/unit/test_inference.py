@@ -8,9 +8,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-
-from tests.tiny_backbone import TinyBackbone
-from workflow_scripts.datasets.index import ImageRecord
 from workflow_scripts.models.amn import AmnNetwork
 from workflow_scripts.models.amn_activations import amn_activations, channels_to_keep
 from workflow_scripts.models.backbones import build_backbone
@@ -20,8 +17,11 @@ from workflow_scripts.models.inference import (
     add_resized,
     maps_at_scales,
 )
-from workflow_scripts.refinement.thresholding import local_labels
 from workflow_scripts.settings.backbone import BackboneSettings
+
+from tests.tiny_backbone import TinyBackbone
+from workflow_scripts.datasets.index import ImageRecord
+from workflow_scripts.refinement.thresholding import local_labels
 from workflow_scripts.storage.activation_maps import (
     ActivationMaps,
     CamMaps,

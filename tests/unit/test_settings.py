@@ -3,12 +3,12 @@ from typing import Any
 
 import pytest
 import yaml
+from workflow_scripts.settings.amn import TrainAmnSettings
 
 from workflow_scripts.errors import InputError
-from workflow_scripts.settings.amn import TrainAmnSettings
+from workflow_scripts.planning.configuration import WorkflowSettings
 from workflow_scripts.settings.base import flag_name, leaves, merge, render_flags, validate
 from workflow_scripts.settings.segmentation import TrainSegmentationSettings
-from workflow_scripts.settings.workflow import WorkflowSettings
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 

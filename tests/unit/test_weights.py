@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from workflow_scripts.models.backbones import build_backbone, load_backbone
+from workflow_scripts.settings.backbone import BackboneSettings
 
 from workflow_scripts.errors import InputError
 from workflow_scripts.models import weights
-from workflow_scripts.models.backbones import build_backbone, load_backbone
 from workflow_scripts.models.weights import imagenet_weights, load_exactly, read_weights
-from workflow_scripts.settings.backbone import BackboneSettings
 
 TENSORS = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.tensor([7.0, 8.0])}
 

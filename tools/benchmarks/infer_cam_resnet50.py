@@ -4,14 +4,13 @@ import numpy as np
 import torch
 
 from tools.benchmarks.comparison import Comparison, timed_pair
-from tools.benchmarks.networks import BACKBONE, both_layouts, random_backbone
+from tools.benchmarks.networks import both_layouts, random_backbone
 from tools.benchmarks.scenes import scenes
-from workflow_scripts.models.cam import CamNetwork
-from workflow_scripts.models.cam_activations import cam_activations
-from workflow_scripts.models.inference import add_resized, maps_at_scales
+from workflow_scripts.backbones.resnet import ResNet
+from workflow_scripts.doors.method import InferSettings
+from workflow_scripts.models.classification import CamNetwork, cam_activations
+from workflow_scripts.models.multi_scale import add_resized, maps_at_scales
 from workflow_scripts.refinement.thresholding import local_labels
-from workflow_scripts.settings.backbone import BackboneSettings
-from workflow_scripts.settings.cam import InferCamSettings
 from workflow_scripts.storage.activation_maps import CamMaps, normalise_by_maximum
 from workflow_scripts.training.precision import autocast, choose_dtype
 
@@ -25,12 +24,12 @@ def measure(
     *,
     height: int = 333,
     width: int = 500,
-    scales: tuple[float, ...] = InferCamSettings().scales,
+    scales: tuple[float, ...] = InferSettings().scales,
 ) -> Comparison:
     """Compare on one image at a time, the same weights, all cores."""
-    backbone = random_backbone(BackboneSettings(name=BACKBONE))
+    backbone = random_backbone(ResNet())
     plain, ours = both_layouts(CamNetwork(backbone, CLASSES).eval())
-    dtype = choose_dtype("auto", BACKBONE, CPU)
+    dtype = choose_dtype("auto", ResNet.bfloat16_pays, CPU)
     (scene,) = scenes(1, height, width)
 
     def reference() -> np.ndarray:

@@ -7,9 +7,9 @@ from tempfile import TemporaryDirectory
 from tools.benchmarks.comparison import Comparison
 from tools.benchmarks.networks import random_backbone
 from tools.benchmarks.peak_memory import peak_of
+from workflow_scripts.backbones.efficientnet_lite0 import EfficientNetLite0
 from workflow_scripts.datasets.demo import class_names
-from workflow_scripts.models.cam import CamNetwork
-from workflow_scripts.settings.backbone import BackboneSettings
+from workflow_scripts.models.classification import CamNetwork
 from workflow_scripts.storage.networks import save_network
 
 SIZE = 64
@@ -18,7 +18,7 @@ SPLIT = "train"
 
 def _save_model(path: Path) -> None:
     """A classifier on the demo's backbone, with random weights."""
-    backbone = BackboneSettings()
+    backbone = EfficientNetLite0()
     network = CamNetwork(random_backbone(backbone), len(class_names()))
     description = {
         "kind": "cam",
@@ -40,7 +40,16 @@ def _peaks(folder: Path, model: Path, images: int) -> dict[str, int]:
     composition = folder / "composition.json"
     return {
         "infer_cam": peak_of(
-            "infer_cam", *common, activations, "--model", model, "--device", "cpu", "--scales", 1.0
+            "infer",
+            "cam",
+            *common,
+            activations,
+            "--model",
+            model,
+            "--device",
+            "cpu",
+            "--scales",
+            1.0,
         ),
         "refine_seeds": peak_of(
             "refine_seeds",

@@ -7,12 +7,11 @@ import torch
 import torchvision
 from torch import nn
 
-from workflow_scripts.models.backbones import Backbone, build_backbone
-from workflow_scripts.settings.backbone import BackboneSettings
+from workflow_scripts.doors.backbone import BackboneSettings
+from workflow_scripts.models.feature_maps import Backbone
 
 Network = TypeVar("Network", bound=nn.Module)
 SMALL_BRANCH = 0.1
-BACKBONE = "resnet50"
 
 
 def random_backbone(settings: BackboneSettings) -> Backbone:
@@ -21,7 +20,7 @@ def random_backbone(settings: BackboneSettings) -> Backbone:
     Without training and batch statistics, residual branches must be small for that.
     """
     torch.manual_seed(0)
-    backbone = build_backbone(settings)
+    backbone = settings.build()
     for module in backbone.modules():
         if isinstance(module, torchvision.models.resnet.Bottleneck):
             nn.init.constant_(module.bn3.weight, SMALL_BRANCH)

@@ -7,12 +7,17 @@ import torch
 from torch import Tensor
 
 from tools.benchmarks.comparison import Comparison, timed_pair
-from tools.benchmarks.networks import BACKBONE, both_layouts, random_backbone
+from tools.benchmarks.networks import both_layouts, random_backbone
 from tools.benchmarks.scenes import scenes
 from workflow_scripts.datasets.transforms import normalise
-from workflow_scripts.models.amn import AmnNetwork, per_pixel_loss, pixel_counts, reduce_labels
-from workflow_scripts.models.backbones import IMAGENET_MEAN, IMAGENET_STD
-from workflow_scripts.settings.amn import TrainAmnSettings
+from workflow_scripts.methods.amn import TrainAmnSettings
+from workflow_scripts.models.feature_maps import IMAGENET_MEAN, IMAGENET_STD
+from workflow_scripts.models.per_pixel import (
+    AmnNetwork,
+    per_pixel_loss,
+    pixel_counts,
+    reduce_labels,
+)
 from workflow_scripts.training.optimisers import build_optimiser
 from workflow_scripts.training.precision import autocast, choose_dtype
 
@@ -66,7 +71,7 @@ def measure(rounds: int = 3, *, crop: int = 512, batch: int = 4) -> Comparison:
     )
     plain, fast = (layout.train() for layout in both_layouts(network))
     images, labels, seeds = _batch(crop, batch)
-    dtype = choose_dtype("auto", BACKBONE, CPU)
+    dtype = choose_dtype("auto", SETTINGS.backbone.bfloat16_pays, CPU)
     reference = _step(plain, images, labels, seeds, torch.float32)
     channels_last = images.contiguous(memory_format=torch.channels_last)
     ours = _step(fast, channels_last, labels, seeds, dtype)

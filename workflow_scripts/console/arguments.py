@@ -1,6 +1,7 @@
 """Command-line flags made from typed settings."""
 
 import argparse
+import sys
 import types
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,15 @@ from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from workflow_scripts.settings.base import flag_name, validate
+from workflow_scripts.doors.door import load_plugins
+from workflow_scripts.settings.base import (
+    Choice,
+    Settings,
+    concrete,
+    flag_name,
+    tagged_value,
+    validate,
+)
 
 POSITIONAL: JsonDict = {"positional": True}
 
@@ -98,6 +107,71 @@ def _nested(flat: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
     return values
 
 
+PLUGINS = "--plugins"
+
+
+def load_given_plugins(argv: Sequence[str]) -> None:
+    """Load the plug-ins that a command line names, before its other flags are known.
+
+    Raises:
+        InputError: One cannot be used; names file and line.
+    """
+    files: list[str] = []
+    taking = False
+    for word in argv:
+        if word.startswith("--"):
+            taking = word == PLUGINS
+            files += [word.removeprefix(f"{PLUGINS}=")] if word.startswith(f"{PLUGINS}=") else []
+        elif taking:
+            files.append(word)
+    load_plugins(files)
+
+
+def _flag_value(argv: Sequence[str], flag: str) -> str | None:
+    """Last value of a flag, given as `--flag value` or `--flag=value`."""
+    found = None
+    for position, word in enumerate(argv):
+        if word == flag and position + 1 < len(argv):
+            found = argv[position + 1]
+        elif word.startswith(flag + "="):
+            found = word.removeprefix(flag + "=")
+    return found
+
+
+def _tags(
+    model: type[BaseModel], argv: Sequence[str], prefix: tuple[str, ...] = (), default: Any = None
+) -> dict[str, Any]:
+    """Values of the flags that choose which other flags there are (see `Choice`), nested as the model is."""
+    values: dict[str, Any] = {}
+    if issubclass(model, Choice):
+        value = _flag_value(argv, flag_name((*prefix, model.tag)))
+        if value is not None:
+            values[model.tag] = value
+        tag = tagged_value(model, values, default)
+        if isinstance(tag, str):
+            model = model.chosen(tag)
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            below = _tags(field.annotation, argv, (*prefix, name), field.default)
+            if below:
+                values[name] = below
+    return values
+
+
+def flags_of(model: type[Second], argv: Sequence[str]) -> type[Second]:
+    """The model whose fields are the flags that a command line may hold: each `Choice` as it chooses.
+
+    Raises:
+        InputError: It chooses what there is not.
+    """
+    tags = _tags(model, argv)
+    if issubclass(model, Choice):
+        tag = tagged_value(model, tags, None)
+        if isinstance(tag, str):
+            model = model.chosen(tag)
+    return concrete(model, tags)
+
+
 def parse(
     description: str | None,
     files: type[First],
@@ -117,6 +191,10 @@ def parse(
     Raises:
         InputError: A value is missing or out of range.
     """
+    words = sys.argv[1:] if argv is None else argv
+    if "plugins" in files.model_fields:
+        load_given_plugins(words)
+    settings = flags_of(settings, words)
     parser = argparse.ArgumentParser(
         prog=program,
         description=description,
@@ -126,7 +204,7 @@ def parse(
     add_flags(parser.add_argument_group("inputs, outputs"), files)
     if settings.model_fields:
         add_flags(parser.add_argument_group("settings"), settings)
-    flat = vars(parser.parse_args(argv))
+    flat = vars(parser.parse_args(words))
     return (
         validate(files, _nested(flat, files), program),
         validate(settings, _nested(flat, settings), program),

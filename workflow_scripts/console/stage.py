@@ -7,16 +7,17 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import Field
 
-from workflow_scripts.console.arguments import parse
+from workflow_scripts.console.arguments import load_given_plugins, parse
 from workflow_scripts.console.ending import ending_cleanly
 from workflow_scripts.console.processes import announce, announced, count_here, leads
+from workflow_scripts.doors.door import Door
 from workflow_scripts.errors import InputError
 from workflow_scripts.planning.fingerprint import code_digests
 from workflow_scripts.settings.base import Settings
@@ -54,12 +55,22 @@ class StageFiles(Settings):
         return ()
 
 
+class PluggedFiles(StageFiles):
+    """What a stage takes that looks up entries by name."""
+
+    plugins: tuple[Path, ...] = Field(
+        (),
+        description="Python files with entries of one's own (methods, backbones …) that the stage uses",
+    )
+
+
 class NoSettings(Settings):
     """Settings of a stage that has none."""
 
 
 Files = TypeVar("Files", bound=StageFiles)
 StageSettings = TypeVar("StageSettings", bound=Settings)
+Entry = TypeVar("Entry")
 
 
 def _log_to(path: Path | None) -> None:
@@ -93,7 +104,7 @@ def _place() -> str:
 
 
 @contextmanager
-def _owning(name: str, files: StageFiles, command: str) -> Iterator[bool]:
+def _owning(files: StageFiles, name: str, task: Callable[[], str]) -> Iterator[bool]:
     """Hold the output's lock; yields whether another job has just done the very same work."""
     if files.owned is None:
         yield False
@@ -101,8 +112,7 @@ def _owning(name: str, files: StageFiles, command: str) -> Iterator[bool]:
     if not leads():
         yield announced()
         return
-    task = f"{command} {code_digests(name.split()[0])}"
-    with Ownership(files.owned, task, files.beside) as lock:
+    with Ownership(files.owned, task(), files.beside) as lock:
         announce(lock.done)
         if lock.done:
             logger.info(
@@ -117,6 +127,38 @@ def _is_out_of_gpu_memory(error: RuntimeError) -> bool:
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
+def run_entry_stage(
+    name: str,
+    description: str | None,
+    door: Door[Entry],
+    run: Callable[[type[Entry], Sequence[str]], int],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Run a stage whose first argument names an entry of a door, which says what its flags are.
+
+    Args:
+        name: The stage's name, for instance "train".
+        description: The stage's docstring.
+        door: Where the entry is looked up.
+        run: Runs the stage with an entry and the other arguments; returns the exit code.
+        argv: Arguments; those of the process if None.
+
+    Returns:
+        Exit code; 2 where there is no such entry.
+    """
+    entry, *rest = [*(sys.argv[1:] if argv is None else argv)] or ["--help"]
+    try:
+        load_given_plugins(rest)
+        if entry in ("-h", "--help"):
+            print(f"usage: python -m workflow_scripts.{name} {{{','.join(door.names())}}} …\n")
+            print(description)
+            return 0
+        return run(door.get(entry), rest)
+    except InputError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return USER_ERROR
+
+
 def run_stage(
     name: str,
     description: str | None,
@@ -124,6 +166,7 @@ def run_stage(
     settings: type[StageSettings],
     work: Callable[[Files, StageSettings], None],
     argv: Sequence[str] | None = None,
+    code: Callable[[StageSettings], Mapping[str, str]] | None = None,
 ) -> int:
     """Run a stage from its command line.
 
@@ -138,6 +181,8 @@ def run_stage(
         settings: Model of what changes the result.
         work: Does the work.
         argv: Arguments; those of the process if None.
+        code: Digests of the code that the stage runs, given its settings, where its entries count too; the
+            stage module's if None.
 
     Returns:
         Exit code: 0, 2 for a user's mistake, 1 for any other failure, 130 when interrupted.
@@ -158,8 +203,12 @@ def run_stage(
     given = given.model_copy(update={"threads": max(1, given.threads // count_here())})
     limit_threads(given.threads)
     started = time.monotonic()
+
+    def task() -> str:
+        return f"{command} {code(chosen) if code else code_digests(name.split()[0])}"
+
     try:
-        with ending_cleanly(), _owning(name, given, command) as done:
+        with ending_cleanly(), _owning(given, name, task) as done:
             if not done:
                 work(given, chosen)
     except InputError as error:

@@ -1,112 +1,75 @@
-"""The boundary network (IRN): class boundaries, and displacements towards the object's centre.
+"""The boundary network (IRN): class boundaries.
 
 Ahn, Cho & Kwak, "Weakly Supervised Learning of Instance Segmentation with Inter-pixel Relations",
-CVPR 2019, sections 3 and 4. A frozen backbone; both branches are 1×1 convolutions with group
-normalisation over the feature maps of all five stages, brought to a stride of 4.
+CVPR 2019, sections 3 and 4. A frozen backbone; 1×1 convolutions with group normalisation over the feature
+maps of all its levels, brought to a stride of 4. The published network has a second branch, displacements
+towards objects' centres, which tells instances of one class apart: semantic segmentation does not use it,
+and the boundaries learn the same without it, since the two share nothing that trains.
 """
 
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workflow_scripts.models.backbones import Backbone
-from workflow_scripts.models.path_index import half_disc, pair_ends, pair_starts, path_affinities
+from workflow_scripts.models.feature_maps import Backbone, Level
+from workflow_scripts.models.path_index import pair_ends, pair_starts, path_affinities
 from workflow_scripts.storage.shards import STRIDE
 
 IGNORE = 255
 EDGE_CHANNELS, EDGE_GROUPS = 32, 4
-DISPLACEMENT_CHANNELS = (64, 128, 256, 256, 256)
-DISPLACEMENT_GROUPS = (8, 16, 16, 16, 16)
-FUSED_CHANNELS, FUSED_GROUPS = 256, 16
 EPSILON = 1e-5
-MEAN_MOMENTUM = 0.1
 
 
-def _resample(stride: int, target: int) -> nn.Module:
-    """From one stride to another: bilinear enlargement, or the mean of the pixels that fall together."""
-    if stride > target:
-        return nn.Upsample(scale_factor=stride // target, mode="bilinear", align_corners=False)
-    if stride < target:
-        return nn.AvgPool2d(target // stride, ceil_mode=True, count_include_pad=False)
-    return nn.Identity()
+class _Resample(nn.Module):
+    """From one stride to stride 4: bilinear enlargement, or the mean of the pixels that fall together."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.stride < STRIDE:
+            return F.avg_pool2d(
+                features, STRIDE // self.stride, ceil_mode=True, count_include_pad=False
+            )
+        if self.stride == STRIDE:
+            return features
+        size = [-(-side * self.stride // STRIDE) for side in features.shape[-2:]]
+        return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
 
 
 class _Projection(nn.Module):
-    """1×1 convolution, group normalisation, resampling, ReLU."""
+    """1×1 convolution, group normalisation, resampling to stride 4, ReLU."""
 
-    def __init__(self, channels: int, width: int, groups: int, stride: int, target: int) -> None:
+    def __init__(self, level: Level) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, width, 1, bias=False)
-        self.norm = nn.GroupNorm(groups, width)
-        self.resample = _resample(stride, target)
+        self.conv = nn.Conv2d(level.channels, EDGE_CHANNELS, 1, bias=False)
+        self.norm = nn.GroupNorm(EDGE_GROUPS, EDGE_CHANNELS)
+        self.resample = _Resample(level.stride)
 
     def forward(self, features: Tensor) -> Tensor:
         return F.relu(self.resample(self.norm(self.conv(features))))
 
 
-def _concatenate(maps: list[Tensor], reference: Tensor) -> Tensor:
-    """Join along the channels, cut to the reference's size (enlarged maps may be too large)."""
-    height, width = reference.shape[-2:]
-    return torch.cat([features[..., :height, :width] for features in maps], dim=1)
-
-
 class EdgeBranch(nn.Module):
     """Logits of a class boundary at every pixel of stride 4."""
 
-    def __init__(self, channels: tuple[int, ...], strides: tuple[int, ...]) -> None:
+    def __init__(self, levels: Sequence[Level]) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(
-            _Projection(count, EDGE_CHANNELS, EDGE_GROUPS, stride, STRIDE)
-            for count, stride in zip(channels, strides, strict=True)
-        )
-        self.head = nn.Conv2d(len(channels) * EDGE_CHANNELS, 1, 1)
+        self.stages = nn.ModuleList(_Projection(level) for level in levels)
+        self.head = nn.Conv2d(len(levels) * EDGE_CHANNELS, 1, 1)
 
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """Five feature maps → [B, 1, h, w]."""
+    def forward(self, maps: Sequence[Tensor], height: int, width: int) -> Tensor:
+        """A feature map of each level → [B, 1, height, width]; what is enlarged beyond is cut off."""
         reduced = [stage(features) for stage, features in zip(self.stages, maps, strict=True)]
-        return self.head(_concatenate(reduced, reduced[1]))
-
-
-class DisplacementBranch(nn.Module):
-    """Displacement (dy, dx) of every pixel of stride 4 to the centre of its object.
-
-    The last three stages are joined at the third one's stride first. What training fixes are
-    differences between pixels; their running mean is subtracted at inference.
-    """
-
-    mean: Tensor
-
-    def __init__(self, channels: tuple[int, ...], strides: tuple[int, ...]) -> None:
-        super().__init__()
-        middle = strides[2]
-        targets = (STRIDE, STRIDE, middle, middle, middle)
-        widths, groups = DISPLACEMENT_CHANNELS, DISPLACEMENT_GROUPS
-        self.stages = nn.ModuleList(
-            _Projection(*of_stage)
-            for of_stage in zip(channels, widths, groups, strides, targets, strict=True)
-        )
-        self.coarse = _Projection(sum(widths[2:]), FUSED_CHANNELS, FUSED_GROUPS, middle, STRIDE)
-        fine = sum(widths[:2]) + FUSED_CHANNELS
-        self.fine = _Projection(fine, FUSED_CHANNELS, FUSED_GROUPS, STRIDE, STRIDE)
-        self.head = nn.Conv2d(FUSED_CHANNELS, 2, 1, bias=False)
-        self.register_buffer("mean", torch.zeros(2))
-
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """Five feature maps → [B, 2, h, w]."""
-        reduced = [stage(features) for stage, features in zip(self.stages, maps, strict=True)]
-        coarse = self.coarse(_concatenate(reduced[2:], reduced[2]))
-        displacement = self.head(self.fine(_concatenate([*reduced[:2], coarse], reduced[1])))
-        if not self.training:
-            return displacement - self.mean[:, None, None]
-        with torch.no_grad():
-            self.mean.lerp_(displacement.float().mean(dim=(0, 2, 3)), MEAN_MOMENTUM)
-        return displacement
+        return self.head(torch.cat([one[..., :height, :width] for one in reduced], dim=1))
 
 
 class BoundaryNetwork(nn.Module):
-    """A backbone that does not train, with an edge branch and a displacement branch.
+    """A backbone that does not train, with an edge branch.
 
     Attributes:
         at_base_rate: New layers that learn at the optimiser's rate itself, not at its new layers' one.
@@ -117,21 +80,20 @@ class BoundaryNetwork(nn.Module):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone.requires_grad_(False)
-        self.edge = EdgeBranch(backbone.channels, backbone.strides)
-        self.displacement = DisplacementBranch(backbone.channels, backbone.strides)
+        self.edge = EdgeBranch(backbone.levels)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of a boundary and displacements (pixels of stride 4).
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of a boundary.
 
         Args:
             images: Normalised images [B, 3, H, W].
 
         Returns:
-            [B, 1, ceil(H / 4), ceil(W / 4)] and [B, 2, ceil(H / 4), ceil(W / 4)].
+            [B, 1, ceil(H / 4), ceil(W / 4)].
         """
         with torch.no_grad():
-            maps = self.backbone.stages(images)
-        return self.edge(maps), self.displacement(maps)
+            maps = self.backbone.pyramid(images)
+        return self.edge(maps, *(-(-side // STRIDE) for side in images.shape[-2:]))
 
     def train(self, mode: bool = True) -> Self:
         """As usual, but the backbone stays as it is at inference."""
@@ -139,12 +101,15 @@ class BoundaryNetwork(nn.Module):
         self.backbone.eval()
         return self
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], *rest: Any, **options: Any) -> Any:
+        """As usual, without the displacement branch that networks of earlier versions have."""
+        edges = {k: v for k, v in state_dict.items() if not k.startswith("displacement.")}
+        return super().load_state_dict(edges, *rest, **options)
+
 
 @torch.no_grad()
-def infer_boundaries(
-    network: BoundaryNetwork, images: Tensor, least_side: int = 0
-) -> tuple[Tensor, Tensor]:
-    """Boundaries from images and their mirror images; displacements from the images.
+def infer_boundaries(network: BoundaryNetwork, images: Tensor, least_side: int = 0) -> Tensor:
+    """Boundaries from images and their mirror images.
 
     Args:
         network: In evaluation mode.
@@ -153,17 +118,15 @@ def infer_boundaries(
             height and width: group normalisation sees the padding, and saw it in training crops.
 
     Returns:
-        Probability of a boundary [B, ceil(H / 4), ceil(W / 4)] and displacements
-        [B, 2, ceil(H / 4), ceil(W / 4)], both float32.
+        Probability of a boundary, float32 [B, ceil(H / 4), ceil(W / 4)].
     """
     batch, _, height, width = images.shape
     both = torch.cat([images, images.flip(-1)])
     right, bottom = max(0, least_side - width), max(0, least_side - height)
-    logits, displacement = network(F.pad(both, (0, right, 0, bottom)))
+    logits = network(F.pad(both, (0, right, 0, bottom)))
     rows, columns = -(-height // STRIDE), -(-width // STRIDE)
     logits = logits[:, 0, :rows, :columns].float()
-    edge = torch.sigmoid((logits[:batch] + logits[batch:].flip(-1)) / 2)
-    return edge, displacement[:batch, :, :rows, :columns].float()
+    return torch.sigmoid((logits[:batch] + logits[batch:].flip(-1)) / 2)
 
 
 def reduce_labels(labels: Tensor) -> Tensor:
@@ -198,25 +161,20 @@ def pair_counts(labels: Tensor, radius: int) -> Tensor:
     return pair_kinds(labels, radius).sum(dim=(1, 2, 3, 4)).float()
 
 
-def boundary_losses(
-    logits: Tensor, displacement: Tensor, labels: Tensor, counts: Tensor, radius: int
-) -> Tensor:
-    """The four losses of IRN (sections 4.1 and 4.2); the loss to minimise is half their sum.
+def boundary_losses(logits: Tensor, labels: Tensor, counts: Tensor, radius: int) -> Tensor:
+    """The losses of IRN's boundaries (section 4.2); the loss to minimise is half their sum.
 
     Args:
         logits: Logits of a boundary [B, 1, h, w].
-        displacement: [B, 2, h, w], pixels of stride 4.
         labels: Seeds at stride 4, [B, h, w]: 0 background, 255 unknown.
         counts: Pairs that each mean is over, `pair_counts` of the *whole* batch, of which this may be
             a part: [3].
         radius: Pairs are closer than this (pixels of stride 4).
 
     Returns:
-        [4], parts of a batch add up to the losses of the batch:
+        [2], parts of a batch add up to the losses of the batch:
         −log affinity of like pairs (mean of background's and foreground's means);
-        −log(1 − affinity) of unlike pairs;
-        L1 of the difference of displacements to the pair's own displacement, like foreground pairs;
-        L1 of the difference of displacements, like background pairs.
+        −log(1 − affinity) of unlike pairs.
         A kind without pairs contributes 0.
     """
     background, foreground, unlike = pair_kinds(labels, radius)
@@ -224,19 +182,6 @@ def boundary_losses(
     affinity = path_affinities(torch.sigmoid(logits[:, 0].float()), radius)
     together = -torch.log(affinity + EPSILON)
     apart = -torch.log(1 + EPSILON - affinity)
-    displacement = displacement.float()
-    difference = pair_starts(displacement, radius)[:, :, None] - pair_ends(displacement, radius)
-    own = [(path.dy, path.dx) for path in half_disc(radius)]
-    target = torch.tensor(own, dtype=difference.dtype, device=difference.device).T[..., None, None]
-    towards_centre = (difference - target).abs().mean(dim=1)
-    constant = difference.abs().mean(dim=1)
     like = (together * background).sum() * per_background
     like = like + (together * foreground).sum() * per_foreground
-    return torch.stack(
-        [
-            like / 2,
-            (apart * unlike).sum() * per_unlike,
-            (towards_centre * foreground).sum() * per_foreground,
-            (constant * background).sum() * per_background,
-        ]
-    )
+    return torch.stack([like / 2, (apart * unlike).sum() * per_unlike])

@@ -57,11 +57,6 @@ _STEM = ("conv1", "bn1", "relu", "maxpool")
 _FOUR_STAGES = _resnet((*_STEM, "layer1"), ("layer2",), ("layer3",), ("layer4",))
 _FIVE_STAGES = _resnet(_STEM, ("layer1",), ("layer2",), ("layer3",), ("layer4",))
 _EDGE = tuple(f"edge.stages.{number}" for number in range(5))
-_DISPLACEMENT = (
-    *(f"displacement.stages.{number}" for number in range(5)),
-    "displacement.coarse",
-    "displacement.fine",
-)
 
 PUBLISHED = {
     "cam": Published(
@@ -91,16 +86,9 @@ PUBLISHED = {
             *_branch("fc_edge", "edge_layers", _EDGE),
             ("fc_edge6.", "edge.head."),
             ("edge_layers.5.", "edge.head."),
-            *_branch("fc_dp", "dp_layers", _DISPLACEMENT),
-            ("fc_dp7.3.", "displacement.head."),
-            ("dp_layers.6.3.", "displacement.head."),
-            ("mean_shift.running_mean", "displacement.mean"),
-            ("fc_dp7.4.running_mean", "displacement.mean"),
-            ("dp_layers.6.4.running_mean", "displacement.mean"),
         ),
-        # Indices of pixel pairs; in the first release the mean was held by a batch normalisation.
-        left_out=r"path_indices\d+|disp_target|ind_from|ind_to"
-        r"|(fc_dp7|dp_layers\.6)\.4\.(running_var|num_batches_tracked)",
+        # Indices of pixel pairs, and the branch of displacements, which only instances need.
+        left_out=r"path_indices\d+|disp_target|ind_from|ind_to|(fc_dp\d|dp_layers|mean_shift)\..*",
     ),
 }
 

@@ -1,16 +1,23 @@
-"""Trained networks made ready for inference."""
+"""Trained networks of methods, made ready for inference or for the training of another."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import nn
 
+from workflow_scripts.doors.backbone import BackboneSettings
+from workflow_scripts.doors.method import METHODS, LabelledImage, Method
 from workflow_scripts.errors import InputError
-from workflow_scripts.storage.networks import read_description
+from workflow_scripts.models.multi_scale import resized
+from workflow_scripts.settings.base import validate
+from workflow_scripts.storage.activation_maps import ActivationMaps
+from workflow_scripts.storage.networks import load_network, read_description, read_tensors
+from workflow_scripts.storage.shards import strided_size
 
 
 def describe_trained(path: Path, kind: str, classes: Sequence[str]) -> dict[str, Any]:
@@ -38,12 +45,106 @@ def described(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, ValidationError) as error:
+    except (KeyError, TypeError, ValidationError, InputError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error).replace("\n", " ")
         raise InputError(
             f"{path}: its description is of another version of the workflow ({reason:.200}); use the"
             " version that wrote it, or train the network anew"
         ) from None
+
+
+def described_backbone(description: Mapping[str, Any]) -> BackboneSettings:
+    """Settings of a trained network's backbone, from its description."""
+    return validate(BackboneSettings, description["backbone"], "its backbone")
+
+
+def load_trained(
+    path: Path, name: str, classes: Sequence[str], device: torch.device
+) -> tuple[Method, Any, dict[str, Any]]:
+    """A method with its trained network in evaluation mode, and the network's description.
+
+    Args:
+        path: model.safetensors.
+        name: The method that the network must be of.
+        classes: The dataset's classes.
+        device: Where it will compute.
+
+    Raises:
+        InputError: `path` holds no network of this method, or one of another number of classes.
+    """
+    description = describe_trained(path, name, classes)
+    with described(path):
+        method = METHODS.get(name).described(description)
+        network = method.build(described_backbone(description).build(), len(classes))
+    load_network(path, network)
+    return method, ready_for_inference(network, device), description
+
+
+def activations_of(
+    method: Method, network: Any, image: LabelledImage, infer: Any, device: torch.device
+) -> np.ndarray | ActivationMaps:
+    """Activations of one image in the form in which the method's shards hold them.
+
+    Args:
+        method: The method.
+        network: Its trained network.
+        image: The image.
+        infer: The method's settings of inference.
+        device: Where to compute.
+
+    Returns:
+        Maps of the method's kind, or float32 [k, ceil(H/4), ceil(W/4)].
+
+    Raises:
+        InputError: The method returned something else.
+    """
+    found = method.activations(network, image, infer, device)
+    kind = method.maps()
+    if kind is not None:
+        if not isinstance(found, kind):
+            raise InputError(
+                f"method `{method.name}`: activations are {type(found).__name__}, expected {kind.__name__}"
+            )
+        return found
+    labels, size = len(image.labels), strided_size(*image.pixels.shape[:2])
+    if (
+        not isinstance(found, np.ndarray)
+        or found.ndim != 3
+        or len(found) != labels
+        or not found.size
+    ):
+        shape = list(getattr(found, "shape", ()))
+        raise InputError(
+            f"method `{method.name}`: activations are {type(found).__name__} of shape {shape}; "
+            f"expected an array of [{labels} (the image's labels), rows, columns]"
+        )
+    stored = resized(found.astype(np.float32), *size)
+    if not (np.isfinite(stored).all() and stored.min() >= 0 and stored.max() <= 1):
+        raise InputError(
+            f"method `{method.name}`: activations lie in {stored.min():.3g}…{stored.max():.3g}; expected "
+            "numbers in 0…1"
+        )
+    return stored
+
+
+def take_over(network: nn.Module, source: Path) -> None:
+    """Put all tensors of a trained network into one that has tensors of the same names, and more.
+
+    Raises:
+        InputError: One has no place, or one of another shape; names the first few.
+    """
+    tensors, expected = read_tensors(source), network.state_dict()
+    homeless = [
+        f"{name} {tuple(tensor.shape)}"
+        for name, tensor in tensors.items()
+        if name not in expected or expected[name].shape != tensor.shape
+    ]
+    if homeless:
+        raise InputError(
+            f"{source}: {len(homeless)} tensor(s) have no place in the network that starts from it: "
+            f"{', '.join(homeless[:5])}; take a source of the same backbone and classes"
+        )
+    network.load_state_dict({**expected, **tensors})
 
 
 def ready_for_inference(network: Any, device: torch.device) -> Any:

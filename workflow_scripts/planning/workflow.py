@@ -4,13 +4,12 @@ The rules stay free of logic: their input functions, parameters and targets are 
 A method that takes `wildcards` can be given to Snakemake as it is.
 """
 
-from workflow_scripts.planning.flags import Flags
-from workflow_scripts.planning.jobs import Jobs
-from workflow_scripts.planning.report_files import ReportFiles
+from workflow_scripts.planning.requests import Requests
+from workflow_scripts.planning.targets import ReportFiles, Targets
 from workflow_scripts.report.catalogue import Item, planned_items
 
 
-class Workflow(Flags, Jobs):
+class Workflow(Requests, Targets):
     """A validated configuration, as the rules see it; what the report needs stands here."""
 
     @property

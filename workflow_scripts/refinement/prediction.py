@@ -8,13 +8,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from workflow_scripts.doors.segmenter import described_segmenter
 from workflow_scripts.errors import InputError
-from workflow_scripts.models.backbones import build_backbone
-from workflow_scripts.models.deeplab import DeepLab
-from workflow_scripts.models.inference import add_resized, maps_at_scales
-from workflow_scripts.models.trained import described, ready_for_inference
+from workflow_scripts.models.multi_scale import add_resized, maps_at_scales
+from workflow_scripts.models.trained import described, described_backbone, ready_for_inference
 from workflow_scripts.refinement.threads import in_threads
-from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
 from workflow_scripts.storage.networks import load_network, read_description
 from workflow_scripts.training.precision import autocast
@@ -26,7 +24,7 @@ Key = TypeVar("Key")
 
 def load_segmentation(
     path: Path, device: torch.device, classes: Sequence[str] | None = None
-) -> tuple[DeepLab, dict[str, Any]]:
+) -> tuple[Any, dict[str, Any]]:
     """A trained segmentation network in evaluation mode, and its description.
 
     Args:
@@ -47,8 +45,8 @@ def load_segmentation(
         )
     with described(path):
         names = description["classes"]
-        backbone = build_backbone(BackboneSettings(**description["backbone"]))
-        network = DeepLab(backbone, len(names), description["dilations"])
+        backbone = described_backbone(description).build()
+        network = described_segmenter(description).build(backbone, len(names))
     if classes is not None and len(classes) != len(names):
         raise InputError(
             f"{path}: was trained on {len(names)} classes, the dataset has {len(classes)}; take the "
@@ -59,7 +57,7 @@ def load_segmentation(
 
 
 def _scores(
-    network: DeepLab,
+    network: Any,
     image: np.ndarray,
     settings: EvaluateSegmentationSettings,
     device: torch.device,
@@ -99,7 +97,7 @@ def _labels(
 
 
 def predict(
-    network: DeepLab,
+    network: Any,
     image: np.ndarray,
     settings: EvaluateSegmentationSettings,
     device: torch.device,
@@ -110,7 +108,7 @@ def predict(
 
 
 def predictions(
-    network: DeepLab,
+    network: Any,
     images: Iterable[tuple[Key, np.ndarray]],
     settings: EvaluateSegmentationSettings,
     device: torch.device,

@@ -26,11 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workflow_scripts.datasets.transforms import normalise
-from workflow_scripts.models.backbones import build_backbone
 from workflow_scripts.models.boundary import BoundaryNetwork, infer_boundaries
 from workflow_scripts.models.path_index import half_disc, largest_on_path
-from workflow_scripts.models.trained import described, ready_for_inference
-from workflow_scripts.settings.backbone import BackboneSettings
+from workflow_scripts.models.trained import described, described_backbone, ready_for_inference
 from workflow_scripts.settings.boundary import PropagateSettings
 from workflow_scripts.storage.networks import load_network, read_description
 from workflow_scripts.storage.shards import STRIDE
@@ -202,7 +200,7 @@ class BoundaryWalk:
         """Load the network; InputError when `model` (model.safetensors of train_boundary) holds none."""
         description = read_description(model, "boundary")
         with described(model):
-            network = BoundaryNetwork(build_backbone(BackboneSettings(**description["backbone"])))
+            network = BoundaryNetwork(described_backbone(description).build())
         load_network(model, network)
         self.network: BoundaryNetwork = ready_for_inference(network, device)
         self.settings = settings
@@ -228,7 +226,7 @@ class BoundaryWalk:
         backbone, settings = self.network.backbone, self.settings
         batch = np.stack([normalise(image, backbone.mean, backbone.std) for image in images])
         with autocast(self.dtype, self.device):
-            edge, _ = infer_boundaries(
+            edge = infer_boundaries(
                 self.network, torch.from_numpy(batch).to(self.device), settings.least_side
             )
         start = torch.zeros(len(images), classes, *edge.shape[1:])

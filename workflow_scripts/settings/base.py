@@ -9,11 +9,18 @@ YAML file, or writing `3` for `3.0`, gives the same command line and hence rerun
 import difflib
 import re
 import shlex
-from collections.abc import Iterator
-from typing import Any, TypeVar, get_args, get_origin
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticUndefined
 
 from workflow_scripts.errors import InputError
 
@@ -51,9 +58,143 @@ class Settings(BaseModel):
         completed = dict(values)
         for name, field in cls.model_fields.items():
             given = values.get(name)
-            if isinstance(field.default, BaseModel) and isinstance(given, dict):
-                completed[name] = merge(field.default.model_dump(), given)
+            if isinstance(field.default, Settings) and isinstance(given, dict):
+                completed[name] = overlaid(field.default, given)
         return completed
+
+    def model_dump(self, **options: Any) -> dict[str, Any]:
+        """All values, those of a `Choice` included."""
+        return super().model_dump(**{"serialize_as_any": True, **options})
+
+    def model_dump_json(self, **options: Any) -> str:
+        """The same as JSON."""
+        return super().model_dump_json(**{"serialize_as_any": True, **options})
+
+
+class Choice(Settings):
+    """Settings of which one, the tag, says what the others are: `name: resnet50` or `kind: voc12`.
+
+    A stage or a section of the configuration names the base of all choices as the type of a field; which
+    of them holds is found before validation, see `concrete`.
+    """
+
+    tag: ClassVar[str]
+
+    @classmethod
+    def door(cls) -> Any:
+        """The door (`doors/door.py`) whose entries are the choices."""
+        raise NotImplementedError
+
+    @classmethod
+    def chosen(cls, name: str) -> type[Self]:
+        """The settings that belong to a value of the tag.
+
+        Raises:
+            InputError: There are none; the message names the nearest.
+        """
+        entry: type[Self] = cls.door().get(name)
+        return entry
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _dispatch(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if isinstance(values, dict):
+            tag = tagged_value(cls, values, None)
+            chosen = cls.chosen(tag) if isinstance(tag, str) else cls
+            if not issubclass(cls, chosen):
+                return chosen.model_validate(values)
+        return handler(values)
+
+
+def overlaid(default: Settings, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A default's values with given ones over them, at every depth.
+
+    Where another kind of a `Choice` is given, those values of the default stay that it knows too.
+    """
+    base = default
+    if isinstance(default, Choice):
+        tag = tagged_value(type(default), given, default)
+        chosen = default.chosen(tag) if isinstance(tag, str) else type(default)
+        if not isinstance(default, chosen):
+            base = _carried_over(default, chosen)
+    values = dict(given)
+    for name in type(base).model_fields:
+        value, over = getattr(base, name), given.get(name)
+        if isinstance(value, Settings):
+            if isinstance(over, Mapping):
+                values[name] = overlaid(value, over)
+            elif name not in given:
+                values[name] = value.model_dump()
+        elif isinstance(value, dict) and isinstance(over, dict):
+            values[name] = merge(value, over)
+        elif name not in given:
+            values[name] = value
+    return values
+
+
+def tagged_value(model: type[Choice], given: Any, default: Any) -> Any:
+    """Value of the tag in what was given, else in a default, else in the model's own."""
+    if isinstance(given, Mapping) and model.tag in given:
+        return given[model.tag]
+    if isinstance(default, Choice):
+        return getattr(default, model.tag)
+    field = model.model_fields.get(model.tag)
+    return None if field is None or field.is_required() else field.default
+
+
+def concrete(model: type[Model], values: Any) -> type[Model]:
+    """The model with each field whose type is a `Choice` given the type that the values choose.
+
+    Of a default, what the chosen type knows stays.
+
+    Args:
+        model: A stage's settings, or the whole configuration.
+        values: What is to be validated; anything that is no mapping chooses nothing.
+
+    Raises:
+        InputError: A choice does not exist.
+    """
+    given = values if isinstance(values, Mapping) else {}
+    changed: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if not (isinstance(kind, type) and issubclass(kind, Settings)):
+            continue
+        chosen: type[Settings] = kind
+        if issubclass(kind, Choice):
+            tag = tagged_value(kind, given.get(name), field.default)
+            if isinstance(tag, str):
+                try:
+                    chosen = kind.chosen(tag)
+                except InputError as error:
+                    raise InputError(f"{name}.{kind.tag}: {error}") from None
+        try:
+            chosen = concrete(chosen, given.get(name))
+        except InputError as error:
+            raise InputError(f"{name}.{error}") from None
+        if chosen is not kind:
+            changed[name] = (chosen, _carried_over(field.default, chosen))
+    if not changed:
+        return model
+    return create_model(model.__name__, __base__=model, __doc__=model.__doc__, **changed)
+
+
+def _carried_over(default: Any, chosen: type[Settings]) -> Any:
+    """A default as an instance of the chosen type, as far as that knows its values."""
+    if not isinstance(default, Settings):
+        return ... if default is PydanticUndefined else default
+    known: dict[str, Any] = {}
+    for name, field in chosen.model_fields.items():
+        if name not in type(default).model_fields:
+            continue
+        value, kind = getattr(default, name), field.annotation
+        if isinstance(value, Settings) and isinstance(kind, type) and issubclass(kind, Settings):
+            value = _carried_over(value, kind)
+        known[name] = value
+    if issubclass(chosen, Choice) and not issubclass(chosen, type(default)):
+        # Another kind has another value of the tag: its own.
+        known.pop(chosen.tag, None)
+    return chosen(**known)
 
 
 def flag_name(path: tuple[str, ...]) -> str:
@@ -175,6 +316,10 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> Input
 def validate(model: type[Model], values: Any, where: str) -> Model:
     """Validate values against a model; `InputError` in place of pydantic's own error."""
     try:
-        return model.model_validate(values)
+        known = concrete(model, values)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    try:
+        return known.model_validate(values)
     except ValidationError as error:
-        raise explain(error, model, where) from None
+        raise explain(error, known, where) from None

@@ -1,5 +1,7 @@
 """Settings of networks that were trained elsewhere."""
 
+from typing import Annotated
+
 from pydantic import ConfigDict, Field
 
 from workflow_scripts.settings.base import Settings
@@ -11,15 +13,13 @@ class CheckpointSettings(Settings):
     """Trained networks that are imported instead of being trained, the same for every trial.
 
     Each is a file: a published state dict (ResNet-50), or the model.safetensors of an earlier run. The
-    network, its dilations and the like are the file's; settings of its training do not count. Beside
-    the keys below, the name of each of `variants` is one.
+    network, its dilations and the like are the file's; settings of its training do not count. The name of
+    each method, and of each of `variants`, is a key.
     """
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, str | None]
+    __pydantic_extra__: dict[str, Annotated[str, Field(min_length=1)] | None]
 
-    cam: str | None = Field(None, min_length=1, description="file of the classifier")
-    amn: str | None = Field(None, min_length=1, description="file of AMN")
     boundary: dict[str, str] = Field(
         {},
         description="files of boundary networks (IRN): method whose activations they spread → file",
@@ -28,7 +28,7 @@ class CheckpointSettings(Settings):
     @property
     def networks(self) -> dict[str, str]:
         """File of each method's network that is imported."""
-        given = {"cam": self.cam, "amn": self.amn, **(self.__pydantic_extra__ or {})}
+        given = self.__pydantic_extra__ or {}
         return {method: file for method, file in given.items() if file}
 
     @property

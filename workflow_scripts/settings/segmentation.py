@@ -2,29 +2,9 @@
 
 from pydantic import Field
 
-from workflow_scripts.settings.augmentation import AugmentationSettings
-from workflow_scripts.settings.backbone import BackboneSettings
 from workflow_scripts.settings.base import Settings
 from workflow_scripts.settings.dense_crf import CrfSettings
 from workflow_scripts.settings.scales import Scale
-from workflow_scripts.settings.training import OptimiserSettings, TrainingSettings
-
-
-class TrainSegmentationSettings(Settings):
-    """DeepLab-v2 on pseudo-masks; defaults are the usual ones on VOC 2012."""
-
-    backbone: BackboneSettings = BackboneSettings(name="resnet101", output_stride=8, dilate=True)
-    dilations: tuple[int, ...] = Field(
-        (6, 12, 18, 24), min_length=1, description="dilations of ASPP's parallel convolutions"
-    )
-    training: TrainingSettings = TrainingSettings(
-        epochs=24,
-        batch_size=10,
-        optimiser=OptimiserSettings(
-            learning_rate=2.5e-4, head_bias_factor=2.0, momentum=0.9, weight_decay=5e-4
-        ),
-        augmentation=AugmentationSettings(resize="scale", resize_range=(0.5, 1.5), crop=321),
-    )
 
 
 class EvaluateSegmentationSettings(Settings):

@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.atomic import atomic_path
@@ -51,6 +51,11 @@ def read_description(path: Path, kind: str) -> dict[str, Any]:
             f"{path}: holds a network of kind {description.get('kind')}, expected {kind}"
         )
     return description
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a network that `save_network` wrote, by name."""
+    return load_file(path)
 
 
 def load_network(path: Path, network: nn.Module) -> None:

@@ -219,7 +219,7 @@ def train(
     task: Task,
     images: TrainingImages,
     settings: TrainingSettings,
-    backbone: str,
+    bfloat16_pays: bool,
     run: Run,
 ) -> History:
     """Train a network in place, from its checkpoint if there is one.
@@ -233,7 +233,7 @@ def train(
         raise InputError(
             f"training.batch_size: {settings.batch_size} cannot be shared by {world.processes} processes"
         )
-    dtype = choose_dtype(settings.precision, backbone, world.device)
+    dtype = choose_dtype(settings.precision, bfloat16_pays, world.device)
     network.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
     if settings.compile:

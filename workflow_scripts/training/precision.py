@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 
+from workflow_scripts.models.trained import described_backbone
+
 logger = logging.getLogger(__name__)
 
-DENSE_CONVOLUTIONS = ("resnet50", "resnet101")
 # Names of torch.cpu.get_capabilities: x86 with AVX-512 or AMX, ARM.
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 
@@ -28,8 +29,14 @@ def _has_bfloat16() -> bool:
     return any(capabilities.get(name, False) for name in BFLOAT16_INSTRUCTIONS)
 
 
-def choose_dtype(precision: str, backbone: str, device: torch.device) -> torch.dtype:
-    """Arithmetic of the convolutions for `auto`, or what was asked for."""
+def choose_dtype(precision: str, bfloat16_pays: bool, device: torch.device) -> torch.dtype:
+    """Arithmetic of the convolutions for `auto`, or what was asked for.
+
+    Args:
+        precision: One of the settings' words.
+        bfloat16_pays: Whether the network gains by it on a CPU (see `BackboneSettings`).
+        device: Where it computes.
+    """
     if precision != "auto":
         chosen: torch.dtype = getattr(torch, precision)
         return chosen
@@ -37,16 +44,16 @@ def choose_dtype(precision: str, backbone: str, device: torch.device) -> torch.d
         # Older GPUs emulate bfloat16, slowly.
         has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if has_bfloat16 else torch.float16
-    gains = backbone in DENSE_CONVOLUTIONS and _has_bfloat16()
+    gains = bfloat16_pays and _has_bfloat16()
     return torch.bfloat16 if gains else torch.float32
 
 
 def inference_dtype(description: Mapping[str, Any], device: torch.device) -> torch.dtype:
     """Arithmetic in which a trained network infers, from its description; the log says it."""
-    backbone = description["backbone"]["name"]
-    dtype = choose_dtype(description["precision"], backbone, device)
+    backbone = described_backbone(description)
+    dtype = choose_dtype(description["precision"], backbone.bfloat16_pays, device)
     name = str(dtype).removeprefix("torch.")
-    logger.info("%s in %s on %s, channels_last, one scale at a time", backbone, name, device)
+    logger.info("%s in %s on %s, channels_last, one scale at a time", backbone.name, name, device)
     return dtype
 
 

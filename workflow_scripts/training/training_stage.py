@@ -1,18 +1,17 @@
 """What every training stage does around the loop: join the run, train, write the results."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from pydantic import Field
 from torch import nn
 
-from workflow_scripts.console.stage import StageFiles
+from workflow_scripts.console.stage import PluggedFiles
 from workflow_scripts.datasets.index import ImageRecord, Index, read_index
-from workflow_scripts.models.backbones import Backbone, load_backbone
-from workflow_scripts.planning.fingerprint import code_digests
-from workflow_scripts.settings.backbone import BackboneSettings
+from workflow_scripts.doors.backbone import BackboneSettings
+from workflow_scripts.models.feature_maps import Backbone, load_backbone
 from workflow_scripts.settings.training import TrainingSettings
 from workflow_scripts.storage.file_state import content_digest
 from workflow_scripts.storage.networks import save_network
@@ -27,7 +26,7 @@ logger = logging.getLogger(__name__)
 HISTORY_NAME = "training.csv"
 
 
-class TrainingFiles(StageFiles):
+class TrainingFiles(PluggedFiles):
     """What every training stage takes beside its settings."""
 
     index: Path = Field(description="index.csv of the dataset")
@@ -59,12 +58,8 @@ class TrainingFiles(StageFiles):
         return index, [record for split in self.splits for record in index.of_split(split)]
 
 
-class TrainedBackbone(Protocol):
-    """Settings of a stage that trains a network on a backbone."""
-
-    @property
-    def backbone(self) -> BackboneSettings:
-        """Where the network starts from."""
+class Trained(Protocol):
+    """Settings of a stage that trains a network."""
 
     @property
     def training(self) -> TrainingSettings:
@@ -88,27 +83,33 @@ class Learner(NamedTuple):
 def run_training(
     stage: str,
     files: TrainingFiles,
-    settings: TrainedBackbone,
+    settings: Trained,
     build: Callable[[Backbone, Index, Sequence[ImageRecord]], Learner],
+    backbone_settings: BackboneSettings,
+    code: Mapping[str, str],
     mask_of: MaskOf | None = None,
     data: Sequence[Path] = (),
+    source: Path | None = None,
 ) -> dict[str, Any] | None:
     """Train and write `model.safetensors` and `training.csv`, or resume what was interrupted.
 
     Args:
-        stage: The stage's module name, for code and messages.
+        stage: The stage's name in messages: "train amn".
         files: Where things are.
         settings: All settings of the stage.
         build: Makes the learner, given its backbone and what it learns from.
+        backbone_settings: The backbone that it stands on.
+        code: Digests of the code that the training runs.
         mask_of: Mask of a training image, for stages that learn from masks.
         data: Files beside the index that the result depends on, for the checkpoint's fingerprint.
+        source: Network whose tensors the learner starts from: then no weights are loaded into the backbone.
 
     Returns:
         What was stored with the weights; None in processes that write no files.
     """
     world = World.join(files.device)
     index, records = files.read()
-    backbone = load_backbone(settings.backbone)
+    backbone = load_backbone(backbone_settings) if source is None else backbone_settings.build()
     seed_torch(files.seed, INITIALISATION)
     learner = build(backbone, index, records)
     images = TrainingImages(
@@ -119,11 +120,12 @@ def run_training(
         files.seed,
         mask_of,
     )
-    start = [Path(settings.backbone.file)] if settings.backbone.file else []
+    start = [Path(backbone_settings.file)] if backbone_settings.file and source is None else []
+    start += [source] if source is not None else []
     digest = content_digest(files.index, *data, *start)
     checkpoint = Checkpoint(
         files.output,
-        fingerprint(settings.model_dump(), files.seed, files.splits, digest, code_digests(stage)),
+        fingerprint(settings.model_dump(), files.seed, files.splits, digest, code),
     )
     run = Run(
         checkpoint=checkpoint,
@@ -133,12 +135,18 @@ def run_training(
         checkpoint_seconds=60 * files.checkpoint_minutes,
         description=stage,
     )
-    name = settings.backbone.name
-    history = train(learner.network, learner.task, images, settings.training, name, run)
+    history = train(
+        learner.network,
+        learner.task,
+        images,
+        settings.training,
+        backbone_settings.bfloat16_pays,
+        run,
+    )
     description = {
         **learner.description,
         "classes": list(index.classes),
-        "backbone": settings.backbone.model_dump(),
+        "backbone": backbone_settings.model_dump(),
         "precision": settings.training.precision,
     }
     if world.leads:

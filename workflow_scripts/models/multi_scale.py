@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workflow_scripts.datasets.transforms import normalise, rescale
-from workflow_scripts.models.backbones import Backbone
+from workflow_scripts.models.feature_maps import Backbone
 
 # Width in pixels up to which a feature map of stride 16 has one column.
 NARROW = 16
@@ -72,3 +72,18 @@ def add_resized(maps: Sequence[Tensor], height: int, width: int) -> Tensor:
     resized = (F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in maps)
     first, *others = resized
     return sum(others, first)[0]
+
+
+@torch.inference_mode()
+def resized(maps: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Maps float32 [k, h, w] at another size, bilinearly and without aliasing: [k, height, width]."""
+    if maps.shape[1:] == (height, width):
+        return maps
+    result = F.interpolate(
+        torch.from_numpy(np.ascontiguousarray(maps))[None],
+        size=(height, width),
+        mode="bilinear",
+        align_corners=False,
+        antialias=True,
+    )
+    return result[0].clamp(0, 1).numpy()

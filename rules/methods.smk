@@ -1,41 +1,44 @@
-rule train_amn:
+rule train:
     input:
         index=plan.index,
         seeds=plan.source_training_seeds,
-        weights=ancient(plan.amn_weights),
+        source=plan.source_network,
+        weights=ancient(plan.method_weights),
     output:
         model=plan.path("{trial}", "{method}", "model.safetensors"),
         history=plan.path("{trial}", "{method}", "training.csv"),
     log:
-        plan.log("train_amn", "{trial}", "{method}"),
+        plan.log("train", "{trial}", "{method}"),
     benchmark:
-        plan.benchmark("train_amn", "{trial}", "{method}")
+        plan.benchmark("train", "{trial}", "{method}")
     wildcard_constraints:
-        method=plan.trained_amn,
-    # What others wait for goes first: AMN waits for all of this, segmentation for AMN.
+        method=plan.trained_methods,
+    # What others wait for goes first: a method's readers wait for all of this, segmentation for them.
     priority: 2
     conda:
         "../envs/environment.yaml"
-    threads: plan.threads.amn
+    threads: plan.training_threads
     resources:
         mem_mb=lambda wildcards, attempt: 24000 * attempt,
         runtime=lambda wildcards, attempt: 720 * attempt,
         gpu=1,
     params:
+        entry=plan.base,
+        sources=plan.source_flags,
         run=plan.training_flags,
-        settings=plan.amn_flags,
-        weights=plan.weights_state(plan.amn_weights),
-        code=plan.code("train_amn"),
+        settings=plan.method_flags,
+        weights=plan.weights_state(plan.method_weights),
+        code=plan.method_code("train"),
     message:
         "{wildcards.method}: train the network, trial {wildcards.trial}"
     shell:
-        "python -m workflow_scripts.training.launch {resources.gpu} train_amn "
-        "--index {input.index:q} --seeds {input.seeds:q} "
-        "--output {output.model:q} {params.run} {params.settings} "
+        "python -m workflow_scripts.training.launch {resources.gpu} train {params.entry} "
+        "--index {input.index:q} --output {output.model:q} "
+        "{params.sources} {params.run} {params.settings} "
         "--threads {threads} --log {log:q}"
 
 
-rule infer_amn:
+rule infer:
     input:
         index=plan.index,
         model=plan.path("{trial}", "{method}", "model.safetensors"),
@@ -43,12 +46,12 @@ rule infer_amn:
     output:
         plan.path("{trial}", "{method}", "activations", "{shard}.safetensors"),
     log:
-        plan.log("infer_amn", "{trial}", "{method}", "{shard}"),
+        plan.log("infer", "{trial}", "{method}", "{shard}"),
     benchmark:
-        plan.benchmark("infer_amn", "{trial}", "{method}", "{shard}")
+        plan.benchmark("infer", "{trial}", "{method}", "{shard}")
     wildcard_constraints:
-        method=plan.amn_methods,
-    # What others wait for goes first: AMN waits for all of this, segmentation for AMN.
+        method=plan.inferred_methods,
+    # What others wait for goes first: a method's readers wait for all of this, segmentation for them.
     priority: 2
     conda:
         "../envs/environment.yaml"
@@ -58,13 +61,15 @@ rule infer_amn:
         runtime=lambda wildcards, attempt: 240 * attempt,
         gpu=1,
     params:
+        entry=plan.base,
+        seeds=plan.seed_input_flags,
         shard=plan.shard_flags,
-        settings=plan.flags("infer_amn"),
-        code=plan.code("infer_amn"),
+        settings=plan.inference_flags,
+        code=plan.method_code("infer"),
     message:
         "{wildcards.method}: activations of {wildcards.shard}, trial {wildcards.trial}"
     shell:
-        "python -m workflow_scripts.infer_amn "
-        "--index {input.index:q} --model {input.model:q} --seeds {input.seeds:q} "
-        "--output {output:q} {params.shard} {params.settings} "
+        "python -m workflow_scripts.infer {params.entry} "
+        "--index {input.index:q} --model {input.model:q} --output {output:q} "
+        "{params.seeds} {params.shard} {params.settings} "
         "--threads {threads} --log {log:q}"

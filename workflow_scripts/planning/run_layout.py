@@ -6,18 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.datasets.files import MASK_SUFFIXES, Folder
+from workflow_scripts.doors.method import Reads
 from workflow_scripts.errors import InputError
-from workflow_scripts.settings.base import validate
-from workflow_scripts.settings.checkpoints import BOUNDARY, checkpoint_key
-from workflow_scripts.settings.thresholds import AUTO, VALIDATION
-from workflow_scripts.settings.workflow import (
-    AMN,
-    CAM,
+from workflow_scripts.planning.configuration import (
     FULL,
     ThreadSettings,
-    WorkflowSettings,
+    read_configuration,
     source_name,
 )
+from workflow_scripts.settings.checkpoints import BOUNDARY, checkpoint_key
+from workflow_scripts.settings.thresholds import AUTO, VALIDATION
 from workflow_scripts.storage.shards import shard_names
 
 NOTHING = "(?!)"
@@ -33,7 +31,7 @@ class Layout:
     """A validated configuration, and the paths and names that follow from it."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self.settings = validate(WorkflowSettings, dict(config), "the configuration")
+        self.settings = read_configuration(config, "the configuration")
         if FULL in self.settings.methods and not self.has_masks:
             raise InputError(
                 "methods: `full` learns from ground-truth masks, and this dataset has none; take it out"
@@ -112,10 +110,52 @@ class Layout:
         """Those of them that name no threshold: it is chosen for each trial and method."""
         return [source for source in self.sources if source in (AUTO, VALIDATION)]
 
+    @cached_property
+    def needed_networks(self) -> list[str]:
+        """Methods whose networks this run has: its own, and those that they learn from."""
+        return self._with_sources(self.settings.trained)
+
+    @cached_property
+    def needed_methods(self) -> list[str]:
+        """Methods that have activations, and those whose seeds they learn from."""
+        found: list[str] = []
+        waiting = list(self.methods)
+        while waiting:
+            name = waiting.pop(0)
+            if name not in found:
+                found.append(name)
+                waiting += self._sources(name, Reads.SEEDS)
+        # A network that is read may have learnt from seeds itself.
+        for name in self.needed_networks:
+            found += [one for one in self._sources(name, Reads.SEEDS) if one not in found]
+        return found
+
+    def _sources(self, method: str, *reads: Reads) -> list[str]:
+        """The method that one learns from, if it reads what is asked for."""
+        if method in self.settings.imports or self.settings.entry(method).reads not in reads:
+            return []
+        return [str(self.settings.source(method))]
+
+    def _with_sources(self, methods: Iterable[str]) -> list[str]:
+        found: list[str] = []
+        waiting = list(methods)
+        while waiting:
+            name = waiting.pop(0)
+            if name not in found and name not in self.settings.imports:
+                found.append(name)
+                waiting += self._sources(name, Reads.SEEDS, Reads.NETWORK)
+        return found
+
     @property
-    def amn_methods(self) -> str:
-        """AMN and its variants, as a pattern of the wildcard {method}."""
-        return _pattern([AMN, *self.settings.variants])
+    def trained_methods(self) -> str:
+        """Methods whose network is trained, as a pattern of the wildcard {method}."""
+        imported = self.settings.checkpoints.files
+        return _pattern(name for name in self.needed_networks if name not in imported)
+
+    @property
+    def inferred_methods(self) -> str:
+        """Methods whose activations a network makes, as a pattern of the wildcard {method}."""
+        return _pattern(self.needed_networks)
 
     @property
     def imported_networks(self) -> str:
@@ -123,21 +163,10 @@ class Layout:
         return _pattern(self.settings.checkpoints.files)
 
     @property
-    def trained_cam(self) -> str:
-        """Trials whose classifier is trained, all or none, as a pattern of the wildcard {trial}."""
-        return NOTHING if CAM in self.settings.checkpoints.files else r"\d+"
-
-    @property
-    def trained_amn(self) -> str:
-        """AMN and its variants that are trained, as a pattern of the wildcard {method}."""
-        imported = self.settings.checkpoints.files
-        return _pattern(name for name in (AMN, *self.settings.variants) if name not in imported)
-
-    @property
     def trained_boundaries(self) -> str:
         """Methods whose boundary network is trained, as a pattern of the wildcard {method}."""
         imported = self.settings.checkpoints.files
-        every = (CAM, AMN, *self.settings.variants, *self.settings.imports)
+        every = (*self.needed_networks, *self.settings.imports)
         return _pattern(name for name in every if f"{name}/{BOUNDARY}" not in imported)
 
     @property
@@ -155,7 +184,7 @@ class Layout:
     @property
     def thresholded_methods(self) -> str:
         """Methods whose seeds are made of activations, as a pattern of the wildcard {method}."""
-        return _pattern([CAM, self.amn_methods, self.imported_activations])
+        return _pattern([self.inferred_methods, self.imported_activations])
 
     def shards(self, *splits: str) -> list[str]:
         """Names of the shards of some splits, each once: train-00, train-01 …"""

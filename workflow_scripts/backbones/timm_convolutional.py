@@ -1,0 +1,127 @@
+"""Any convolutional model of timm whose features come in five stages."""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from workflow_scripts.doors.backbone import IMAGENET_TERMS, BackboneSettings
+from workflow_scripts.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from workflow_scripts.models.feature_maps import Backbone
+
+SIDE = 128
+
+
+class TimmConvolutional(BackboneSettings):
+    """timm's `features_only` models.
+
+    Without dilation, an output stride below the network's own is had by removing the strides behind it, as
+    the paper does with ResNet-50.
+    """
+
+    names: ClassVar[tuple[str, ...]] = ("*",)
+
+    frozen_stages: int = Field(
+        1, ge=0, le=5, description="first stages that do not train; stage 1 is the stem"
+    )
+    output_stride: int = Field(16, ge=8, le=32, description="input pixels per feature pixel")
+    dilate: bool = Field(
+        False, description="replace the strides that are removed by dilation (DeepLab)"
+    )
+
+    @property
+    def timm_name(self) -> str:
+        """What timm calls the model."""
+        return self.name
+
+    def build(self) -> "Backbone":
+        """See `BackboneSettings`."""
+        import timm
+
+        from workflow_scripts.models.feature_maps import Level, PyramidBackbone
+
+        network = self._network()
+        configuration = timm.get_pretrained_cfg(self.timm_name)
+        statistics: dict[str, Any] = {}
+        if configuration:
+            statistics = {"mean": tuple(configuration.mean), "std": tuple(configuration.std)}
+        strides = self._set_stride(network)
+        self._check_strides(network, strides)
+        if self.frozen_stages:
+            modules = list(network.modules())
+            for module in modules[1 : _modules_until(network, self.frozen_stages - 1)]:
+                for parameter in module.parameters(recurse=False):
+                    parameter.requires_grad_(False)
+        levels = zip(network.feature_info.channels(), strides, strict=True)
+        return PyramidBackbone(network, [Level(*level) for level in levels], **statistics)
+
+    def _network(self) -> Any:
+        import timm
+
+        stride = self.output_stride
+        try:
+            return timm.create_model(
+                self.timm_name,
+                features_only=True,
+                output_stride=stride if self.dilate else 32,
+                pretrained=False,
+            )
+        except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError) as error:
+            raise InputError(
+                f"backbone.name: timm has no convolutional model `{self.timm_name}` that gives features at "
+                f"output stride {stride} ({error}); "
+                "`python -c 'import timm; print(timm.list_models())'` lists the names"
+            ) from None
+
+    def _set_stride(self, network: Any) -> tuple[int, ...]:
+        """Remove the strides behind the output stride; returns those of the stages."""
+        stride, strides = self.output_stride, tuple(network.feature_info.reduction())
+        if self.dilate or stride not in strides:
+            return strides
+        last = max(i for i, reduction in enumerate(strides) if reduction <= stride)
+        behind = list(dict(network.named_modules()).values())[_modules_until(network, last) :]
+        for module in behind:
+            if hasattr(module, "stride"):
+                module.stride = (1, 1)
+        return tuple(min(reduction, stride) for reduction in strides)
+
+    def _check_strides(self, network: Any, expected: tuple[int, ...]) -> None:
+        import torch
+
+        try:
+            with torch.no_grad():
+                maps = network(torch.zeros(1, 3, SIDE, SIDE))
+        except RuntimeError as error:
+            raise InputError(
+                f"backbone.name: `{self.timm_name}` cannot be changed to output stride {expected[-1]} "
+                f"({error}); try `dilate: true`, or another model"
+            ) from None
+        strides = tuple(SIDE // features.shape[-1] for features in maps)
+        if len(maps) != 5 or strides != expected:
+            raise InputError(
+                f"backbone.name: `{self.timm_name}` gives features at strides {strides}, expected five "
+                f"stages at {expected}; try `dilate: true`, or another model"
+            )
+
+    def published(self) -> "tuple[dict[str, Tensor], str]":
+        """timm's own weights."""
+        import timm
+
+        from workflow_scripts.models.weights import fetched
+
+        model: Any = fetched(self.name, lambda: timm.create_model(self.timm_name, pretrained=True))
+        return model.state_dict(), f"timm {self.timm_name}"
+
+    def licence(self) -> str:
+        """See `BackboneSettings`."""
+        return f"timm {self.timm_name}: see the model's card; {IMAGENET_TERMS}"
+
+
+def _modules_until(network: Any, stage: int) -> int:
+    """How many modules, in the order of definition, lead to the feature map of a stage from 0."""
+    last = network.feature_info.module_name(stage)
+    names = list(dict(network.named_modules()))
+    return max(i for i, n in enumerate(names) if n == last or n.startswith(last + ".")) + 1
