@@ -20,6 +20,7 @@ from pydantic import Field
 
 from workflow_scripts.console.progress import progress
 from workflow_scripts.console.stage import StageFiles, run_stage
+from workflow_scripts.datasets.files import printable
 from workflow_scripts.datasets.index import MAX_CLASSES, read_classes
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.confusion import BoundaryIou, Confusion
@@ -127,12 +128,6 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def showable(text: str) -> str:
-    """Return text as standard output can show it: `?` for what its encoding does not have."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "replace").decode(encoding)
-
-
 def _show(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
@@ -157,7 +152,7 @@ def work(files: Files, settings: EvaluateSettings) -> None:
         }
         with atomic_path(files.out) as temporary:
             temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", "utf-8")
-    print(showable(table(result)))
+    print(printable(table(result), sys.stdout.encoding))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,8 +2,8 @@
 
 `--root` holds the folders `images` and `masks` and the table `labels.csv`, as a dataset of kind `folder`
 does; masks and table may be missing, and where there is no folder `images`, `root` itself holds the
-photographs. The new folder has the same names in it. Masks are reduced without mixing values and written as indexed PNG,
-so that class numbers stay what they are; photographs that are small enough are copied as they are.
+photographs. The new folder has the same names in it. Masks are reduced without mixing values and written
+as indexed PNG, so that class numbers stay what they are; photographs that are small enough are copied.
 """
 
 import io

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -34,9 +34,9 @@ from workflow_scripts.datasets.download import (
 from workflow_scripts.datasets.files import IMAGE_SUFFIXES, with_suffix_of
 from workflow_scripts.datasets.images import check_mask, image_size, read_mask
 from workflow_scripts.datasets.index import IndexRow
-from workflow_scripts.datasets.parallel import Progress, ordered_map
+from workflow_scripts.datasets.parallel import ordered_map
+from workflow_scripts.doors.dataset import DatasetSettings, Progress
 from workflow_scripts.errors import InputError
-from workflow_scripts.settings.base import Settings
 from workflow_scripts.storage.atomic import atomic_folder
 from workflow_scripts.storage.masks import encode_mask
 
@@ -128,12 +128,14 @@ class TestArchive(ArchiveSettings):
     )
 
 
-class Voc12DatasetSettings(Settings):
+class Voc12DatasetSettings(DatasetSettings):
     """PASCAL VOC 2012: 20 classes.
 
     Splits of the index: `train` (1,464 images), `val` (1,449), `train_aug` (the 9,118 images that
     SBD adds; with `train` they are the 10,582 of the literature) and, on demand, `test` (1,456).
     """
+
+    name: ClassVar[str] = "voc12"
 
     kind: Literal["voc12"] = Field(default="voc12", description="PASCAL VOC 2012.")
     root: str | None = Field(
@@ -187,6 +189,20 @@ class Voc12DatasetSettings(Settings):
                 " holds the test images"
             )
         return self
+
+    def prepare(self, output: Path, processes: int, progress: Progress | None = None) -> None:
+        """See `DatasetSettings`."""
+        prepare(self, output, processes, progress)
+
+    def tables(self) -> list[Path]:
+        """The lists of images."""
+        lists = []
+        if self.root is not None:
+            names = ("train", "val", "train_aug", "trainaug", "test")
+            lists += [Path(self.root) / LISTS / f"{name}.txt" for name in names]
+        if self.sbd_root is not None:
+            lists += [Path(self.sbd_root) / f"{name}.txt" for name in ("train", "val")]
+        return [path for path in lists if path.is_file()]
 
 
 def labels_from_xml(path: Path, difficult: bool) -> tuple[str, ...]:
