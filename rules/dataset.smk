@@ -20,7 +20,7 @@ rule prepare_dataset:
         settings=plan.dataset_flags,
         folder=plan.dataset_folder,
         files=plan.dataset_state,
-        code=plan.code("prepare_dataset"),
+        code=plan.code("prepare_dataset", "dataset"),
     message:
         "Dataset: index of the images and their labels"
     shell:

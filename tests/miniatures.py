@@ -21,7 +21,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from tests.coco_categories import COCO_CATEGORIES
-from workflow_scripts.datasets.voc12 import CLASSES as VOC_CLASSES
+from workflow_scripts.datasets.kinds.voc12 import CLASSES as VOC_CLASSES
 from workflow_scripts.storage.masks import IGNORE, encode_mask
 
 

@@ -1,10 +1,11 @@
 """Compare a folder of predicted masks with a folder of true ones.
 
-Masks are indexed or 8-bit grey PNG: 0 background, classes from 1, 255 ignored. Files are paired by
-their path below the two folders; every true mask needs a prediction. The folder of predictions may
-hold shards of the workflow (zip) instead. Prints, and writes if asked, mIoU, IoU of each class,
-pixel accuracy, boundary IoU and the kinds of errors, the same figures as the workflow's. Pixels
-whose truth is 255 never count; the mean is over the classes that occur in truth or prediction.
+Masks are indexed or grey images without loss, or in the colours of VOC's palette: 0 background, classes
+from 1, 255 ignored. Files are paired by their path below the two folders; every true mask needs a
+prediction. The folder of predictions may hold shards of the workflow (zip) instead. Prints, and writes
+if asked, mIoU, IoU of each class, pixel accuracy, boundary IoU and the kinds of errors, the same figures
+as the workflow's. Pixels whose truth is 255 never count; the mean is over the classes that occur in truth
+or prediction.
 """
 
 import json
@@ -19,6 +20,7 @@ from pydantic import Field
 
 from workflow_scripts.console.progress import progress
 from workflow_scripts.console.stage import StageFiles, run_stage
+from workflow_scripts.datasets.files import printable
 from workflow_scripts.datasets.index import MAX_CLASSES, read_classes
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.confusion import BoundaryIou, Confusion
@@ -26,13 +28,14 @@ from workflow_scripts.evaluation.truth import Masks, masks_below, pair
 from workflow_scripts.refinement.threads import in_threads
 from workflow_scripts.settings.evaluation import EvaluateSettings
 from workflow_scripts.storage.atomic import atomic_path
+from workflow_scripts.storage.masks import IGNORE
 
 
 class Files(StageFiles):
     """Inputs and outputs."""
 
-    pred: Path = Field(description="folder of predicted masks (PNG, or zip shards of PNG)")
-    truth: Path = Field(description="folder of true masks (PNG)")
+    pred: Path = Field(description="folder of predicted masks (images, or zip shards)")
+    truth: Path = Field(description="folder of true masks (images)")
     classes: Path | None = Field(
         None, description="classes.csv with the names of the classes; any number from 1 without it"
     )
@@ -52,6 +55,7 @@ def compare(
         return name, truths[name](), predictions[name]()
 
     confusion, boundary = Confusion.empty(classes), BoundaryIou(classes)
+    shown = ignored = False
     loaded = progress(in_threads(load, names, threads), total=len(names), description="evaluate")
     for name, truth, prediction in loaded:
         try:
@@ -62,6 +66,13 @@ def compare(
                 " both were made with."
             ) from error
         boundary.update(truth, prediction)
+        shown = shown or bool(np.any((truth > 0) & (truth < IGNORE)))
+        ignored = ignored or bool(np.any(truth == IGNORE))
+    if ignored and not shown:
+        raise InputError(
+            f"all {len(names)} true masks hold 0 and {IGNORE} alone, and {IGNORE} means ignored: there is no"
+            f" class to evaluate. Write the number of the class (1 for the first) in place of {IGNORE}."
+        )
     return confusion, boundary
 
 
@@ -131,7 +142,6 @@ def work(files: Files, settings: EvaluateSettings) -> None:
         classes = list(read_classes(files.classes))
     confusion, boundary = compare(names, predictions, truths, len(classes), files.threads)
     result = figures(confusion, boundary, ["background", *classes], settings)
-    print(table(result))
     if files.out is not None:
         used = 1 + int(np.flatnonzero(~np.isnan(confusion.iou("wrong"))).max(initial=0))
         used = used if files.classes is None else 1 + len(classes)
@@ -142,6 +152,7 @@ def work(files: Files, settings: EvaluateSettings) -> None:
         }
         with atomic_path(files.out) as temporary:
             temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    print(printable(table(result), sys.stdout.encoding))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from workflow_scripts.console.arguments import POSITIONAL
 from workflow_scripts.console.stage import NoSettings, StageFiles, run_stage
 from workflow_scripts.datasets.index import read_index
-from workflow_scripts.datasets.voc12 import CLASSES
+from workflow_scripts.datasets.kinds.voc12 import CLASSES
 from workflow_scripts.doors.method import METHODS
 from workflow_scripts.errors import InputError
 from workflow_scripts.models.boundary import BoundaryNetwork

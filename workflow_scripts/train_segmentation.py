@@ -15,8 +15,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from workflow_scripts.console.stage import run_stage
+from workflow_scripts.datasets.images import read_mask
 from workflow_scripts.datasets.index import ImageRecord, Index
-from workflow_scripts.datasets.masks import read_mask
 from workflow_scripts.doors.segmenter import SegmenterSettings
 from workflow_scripts.doors.usage import code_of, uses
 from workflow_scripts.errors import InputError

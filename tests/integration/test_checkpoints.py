@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from tests.integration.conftest import TINY, Checkout, copy_checkout
 from tests.published_networks import PUBLISHED
-from workflow_scripts.datasets.demo import class_names
+from workflow_scripts.datasets.kinds.demo import class_names
 from workflow_scripts.storage.networks import read_description
 
 RUN = "results/tiny/0"

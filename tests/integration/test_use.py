@@ -7,8 +7,8 @@ import sys
 import yaml
 
 from tests.integration.conftest import TINY_TRAINING
+from workflow_scripts.datasets.images import read_mask
 from workflow_scripts.datasets.index import read_index
-from workflow_scripts.datasets.masks import read_mask
 from workflow_scripts.settings.base import render_flags
 from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
 from workflow_scripts.storage.masks import MaskReader

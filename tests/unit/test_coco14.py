@@ -10,11 +10,10 @@ from tests.coco_categories import COCO_CATEGORIES
 from tests.loopback import Loopback
 from tests.miniatures import MiniCoco, build_coco
 from workflow_scripts.datasets import coco_annotations
-from workflow_scripts.datasets.coco14 import Coco14DatasetSettings, prepare
 from workflow_scripts.datasets.coco_annotations import read_annotations, render
-from workflow_scripts.datasets.images import read_image
+from workflow_scripts.datasets.images import read_image, read_mask
 from workflow_scripts.datasets.index import read_index
-from workflow_scripts.datasets.masks import read_mask
+from workflow_scripts.datasets.kinds.coco14 import Coco14DatasetSettings, prepare
 from workflow_scripts.errors import InputError
 from workflow_scripts.settings.base import validate
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.miniatures import build_coco, build_folder, build_voc
-from workflow_scripts.datasets.coco14 import Coco14DatasetSettings
-from workflow_scripts.datasets.demo import DemoDatasetSettings
-from workflow_scripts.datasets.folder import FolderDatasetSettings, prepare
-from workflow_scripts.datasets.voc12 import Voc12DatasetSettings
-from workflow_scripts.planning.dataset_state import dataset_state, dataset_tables
+from workflow_scripts.datasets.kinds.coco14 import Coco14DatasetSettings
+from workflow_scripts.datasets.kinds.demo import DemoDatasetSettings
+from workflow_scripts.datasets.kinds.folder import FolderDatasetSettings, prepare
+from workflow_scripts.datasets.kinds.voc12 import Voc12DatasetSettings
 
 OLD = 1_000_000_000
 
@@ -23,7 +22,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def state(root: Path) -> dict[str, str]:
-    return dataset_state(FolderDatasetSettings(root=str(root)))
+    return FolderDatasetSettings(root=str(root)).state()
 
 
 def an_image(root: Path) -> Path:
@@ -81,6 +80,19 @@ def test_a_copy_that_keeps_times_is_the_same(root: Path, tmp_path: Path) -> None
     assert state(copied) != state(root)
 
 
+def test_linked_folders_and_masks_of_other_kinds_count(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    shutil.copy(an_image(root), tmp_path / "far/far.jpg")
+    before = state(root)
+    (root / "images/link").symlink_to(tmp_path / "far")
+    linked = state(root)
+    assert linked != before
+    os.utime(tmp_path / "far/far.jpg", (OLD, OLD))
+    assert state(root) != linked
+    (root / "masks/new.TIF").touch()
+    assert state(root) not in (before, linked)
+
+
 def test_images_beside_the_table(root: Path) -> None:
     for image in (root / "images").rglob("*.*"):
         shutil.copy2(image, root / image.name)
@@ -110,25 +122,25 @@ def test_lists_of_voc(tmp_path: Path) -> None:
     root = next(tmp_path.rglob("ImageSets")).parent
     sbd = next(tmp_path.rglob("cls")).parent
     settings = Voc12DatasetSettings(root=str(root), sbd_root=str(sbd))
-    before = dataset_state(settings)
+    before = settings.state()
     assert {Path(path).name for path in before} >= {"train.txt", "val.txt"}
     assert any(path.startswith(str(sbd)) for path in before)
     (sbd / "train.txt").write_text("")
-    assert dataset_state(settings) != before
+    assert settings.state() != before
 
 
 def test_annotations_of_coco(tmp_path: Path) -> None:
     build_coco(tmp_path)
     file = next(tmp_path.rglob("instances_train2014.json"))
     settings = Coco14DatasetSettings(root=str(file.parents[1]))
-    before = dataset_state(settings)
+    before = settings.state()
     assert len(before) == 2
     os.utime(file, (OLD, OLD))
-    assert dataset_state(settings) != before
+    assert settings.state() != before
 
 
 def test_nothing_to_look_at(tmp_path: Path) -> None:
     absent = FolderDatasetSettings(root=str(tmp_path / "absent"))
     for settings in (DemoDatasetSettings(), Voc12DatasetSettings(), absent):
-        assert dataset_state(settings) == {}
-        assert dataset_tables(settings) == []
+        assert settings.state() == {}
+        assert settings.tables() == []

@@ -6,12 +6,12 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from workflow_scripts.datasets import compositing, demo
+from workflow_scripts.datasets import compositing
 from workflow_scripts.datasets.compositing import Materials, compose_scene
-from workflow_scripts.datasets.demo import DemoDatasetSettings
-from workflow_scripts.datasets.images import read_image
+from workflow_scripts.datasets.images import read_image, read_mask
 from workflow_scripts.datasets.index import read_index
-from workflow_scripts.datasets.masks import read_mask
+from workflow_scripts.datasets.kinds import demo
+from workflow_scripts.datasets.kinds.demo import DemoDatasetSettings
 
 SMALL = DemoDatasetSettings(train_images=20, val_images=9, image_size=80)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from workflow_scripts import evaluate
-from workflow_scripts.datasets.masks import read_mask
+from workflow_scripts.datasets.images import read_mask
 from workflow_scripts.evaluation.confusion import BoundaryIou, Confusion, border
 from workflow_scripts.storage.masks import MaskWriter, encode_mask
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from workflow_scripts.datasets.index import IndexRow, write_index
-from workflow_scripts.datasets.voc12 import CLASSES
+from workflow_scripts.datasets.kinds.voc12 import CLASSES
 from workflow_scripts.export_voc_test import main
 from workflow_scripts.storage.masks import MaskWriter, decode_mask, voc_palette
 

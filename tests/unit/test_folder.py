@@ -8,10 +8,9 @@ import pytest
 from PIL import Image
 
 from tests.miniatures import MiniFolder, build_folder, without_masks
-from workflow_scripts.datasets.folder import FolderDatasetSettings, prepare
-from workflow_scripts.datasets.images import read_image
+from workflow_scripts.datasets.images import read_image, read_mask
 from workflow_scripts.datasets.index import Index, read_index
-from workflow_scripts.datasets.masks import read_mask
+from workflow_scripts.datasets.kinds.folder import FolderDatasetSettings, prepare
 from workflow_scripts.datasets.table import choose_splits, make_ids
 from workflow_scripts.errors import InputError
 from workflow_scripts.settings.base import validate

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workflow_scripts.datasets.images import read_image
-from workflow_scripts.datasets.masks import read_mask
+from workflow_scripts.datasets.images import read_image, read_mask
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.masks import encode_mask
 

@@ -11,8 +11,7 @@ from pycocotools.coco import COCO
 
 from tests.tiny_models import CLASSES, save_run
 from workflow_scripts.datasets.annotation_export import AnnotationWriter
-from workflow_scripts.datasets.images import read_image
-from workflow_scripts.datasets.masks import read_mask
+from workflow_scripts.datasets.images import read_image, read_mask
 from workflow_scripts.label import main
 from workflow_scripts.planning.configuration import configuration_of_run
 from workflow_scripts.refinement.labeller import Labeller

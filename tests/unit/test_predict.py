@@ -11,8 +11,7 @@ from PIL import Image
 
 from tests.tiny_models import CLASSES, save_segmentation
 from workflow_scripts.datasets.files import unique_names
-from workflow_scripts.datasets.images import read_image
-from workflow_scripts.datasets.masks import read_mask
+from workflow_scripts.datasets.images import read_image, read_mask
 from workflow_scripts.predict import areas, main, overlay
 from workflow_scripts.refinement import dense_crf
 from workflow_scripts.refinement.prediction import load_segmentation, predict

@@ -1,4 +1,7 @@
+import json
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,7 +9,7 @@ import pytest
 from tests.loopback import Loopback
 from tests.miniatures import build_coco, build_folder, build_voc
 from workflow_scripts.datasets.index import read_index
-from workflow_scripts.datasets.voc12 import Voc12DatasetSettings
+from workflow_scripts.datasets.kinds.voc12 import Voc12DatasetSettings
 from workflow_scripts.prepare_dataset import main
 from workflow_scripts.settings.base import render_flags, validate
 
@@ -48,14 +51,14 @@ def test_mistakes_end_without_a_traceback(tmp_path: Path, capfd: pytest.CaptureF
     assert main(["voc21", "--output", str(tmp_path)]) == 2
     err = capfd.readouterr().err
     assert "no such folder" in err
-    assert "'voc21' is no kind of dataset" in err
+    assert "there is no dataset `voc21`; did you mean `voc12`?" in err
     assert "Traceback" not in err
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"]])
 def test_help_names_the_kinds(arguments: list[str], capsys: pytest.CaptureFixture[str]):
     assert main(arguments) == 0
-    assert "{demo,voc12,coco14,folder}" in capsys.readouterr().out
+    assert "{coco14,demo,folder,voc12}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["demo", "voc12", "coco14", "folder"])
@@ -64,3 +67,63 @@ def test_help_of_a_kind(kind: str, capsys: pytest.CaptureFixture[str]):
         main([kind, "--help"])
     assert caught.value.code == 0
     assert "--output PATH" in capsys.readouterr().out
+
+
+PLUGIN = """
+from typing import ClassVar, Literal
+
+from PIL import Image
+from pydantic import Field
+
+from workflow_scripts.datasets.consistency import Described, write_dataset
+from workflow_scripts.datasets.index import IndexRow
+from workflow_scripts.doors.dataset import DatasetSettings
+
+
+class Stripes(DatasetSettings):
+    \"\"\"Striped images.\"\"\"
+
+    name: ClassVar[str] = "stripes"
+
+    kind: Literal["stripes"] = "stripes"
+    images: int = Field(2, ge=2, description="number of images")
+
+    def prepare(self, output, processes, progress=None):
+        output.mkdir(parents=True, exist_ok=True)
+        rows = []
+        for number in range(self.images):
+            Image.new("RGB", (8, 6)).save(output / f"{number}.png")
+            split = "train" if number else "val"
+            row = IndexRow(str(number), f"{number}.png", 8, 6, split, ["stripe"], "")
+            rows.append(Described(row, None))
+        write_dataset(output, ["stripe"], rows)
+"""
+
+
+def test_a_plug_in_is_a_kind_of_dataset(tmp_path: Path) -> None:
+    """In a process of its own: plug-ins stay loaded."""
+    (tmp_path / "stripes.py").write_text(PLUGIN)
+    command = [sys.executable, "-m", "workflow_scripts.prepare_dataset", "stripes", "--images", "3"]
+    command += ["--plugins", str(tmp_path / "stripes.py"), "--output", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    index = read_index(tmp_path / "out" / "index.csv")
+    assert (index.classes, len(index.of_split("train"))) == (("stripe",), 2)
+    assert json.loads((tmp_path / "out/dataset.json").read_text())["splits"]["val"]["images"] == 1
+
+
+def test_images_labels_and_masks_are_counted(tmp_path: Path) -> None:
+    made = build_folder(tmp_path / "mine")
+    assert main(["folder", "--output", str(tmp_path / "out"), "--root", str(made.root)]) == 0
+    found = json.loads((tmp_path / "out/dataset.json").read_text())
+    index = read_index(tmp_path / "out/index.csv")
+    for split, counts in found["splits"].items():
+        records = index.of_split(split)
+        assert counts["images"] == len(records)
+        assert counts["masks"] == sum(record.mask is not None for record in records)
+        assert counts["without_labels"] == sum(not record.labels for record in records)
+    for number, row in enumerate(found["classes"], start=1):
+        assert (row["number"], row["name"]) == (number, index.classes[number - 1])
+        for split in found["splits"]:
+            count = sum(number in record.labels for record in index.of_split(split))
+            assert row["images"][split] == count

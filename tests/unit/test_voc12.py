@@ -9,10 +9,9 @@ import pytest
 
 from tests.loopback import Loopback
 from tests.miniatures import MiniVoc, build_voc
-from workflow_scripts.datasets.images import read_image
+from workflow_scripts.datasets.images import read_image, read_mask
 from workflow_scripts.datasets.index import ImageRecord, Index, read_index
-from workflow_scripts.datasets.masks import read_mask
-from workflow_scripts.datasets.voc12 import CLASSES, Voc12DatasetSettings, prepare, read_list
+from workflow_scripts.datasets.kinds.voc12 import CLASSES, Voc12DatasetSettings, prepare, read_list
 from workflow_scripts.errors import InputError
 from workflow_scripts.settings.base import validate
 
@@ -144,7 +143,7 @@ def test_test_images_need_a_source():
 
 
 def test_published_splits_add_up_to_10582():
-    from workflow_scripts.datasets.voc12 import PUBLISHED
+    from workflow_scripts.datasets.kinds.voc12 import PUBLISHED
 
     assert PUBLISHED["train"] + PUBLISHED["train_aug"] == 10582
     assert (PUBLISHED["train"], PUBLISHED["val"]) == (1464, 1449)

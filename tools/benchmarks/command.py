@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pydantic import Field
-from workflow_scripts.console.ending import ending_cleanly
+from workflow_scripts.console.job import ending_cleanly
 
 from tools.benchmarks.surroundings import write
 from tools.benchmarks.table import Marks, insert, read_bench

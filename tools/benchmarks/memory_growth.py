@@ -8,7 +8,7 @@ from tools.benchmarks.comparison import Comparison
 from tools.benchmarks.networks import random_backbone
 from tools.benchmarks.peak_memory import peak_of
 from workflow_scripts.backbones.efficientnet_lite0 import EfficientNetLite0
-from workflow_scripts.datasets.demo import class_names
+from workflow_scripts.datasets.kinds.demo import class_names
 from workflow_scripts.models.classification import CamNetwork
 from workflow_scripts.storage.networks import save_network
 

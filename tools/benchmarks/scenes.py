@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from workflow_scripts.datasets.demo import DemoDatasetSettings, compose
+from workflow_scripts.datasets.kinds.demo import DemoDatasetSettings, compose
 from workflow_scripts.storage.activation_maps import CamMaps
 from workflow_scripts.storage.masks import IGNORE
 

@@ -9,7 +9,7 @@ import numpy as np
 from tools.benchmarks.comparison import Comparison, timed_pair
 from tools.benchmarks.numpy_reference import confusion_at
 from tools.benchmarks.scenes import SCALES, Scene, scenes
-from workflow_scripts.datasets.demo import class_names
+from workflow_scripts.datasets.kinds.demo import class_names
 from workflow_scripts.evaluation.threshold_sweep import ThresholdSweep, even_thresholds
 from workflow_scripts.storage.activation_maps import CamMaps
 from workflow_scripts.storage.activations import ActivationReader, ActivationWriter

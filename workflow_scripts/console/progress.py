@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Iterable
-from typing import Any, TextIO
+from types import TracebackType
+from typing import Any, Self, TextIO
 
 from tqdm import tqdm
 
@@ -48,3 +49,38 @@ def progress(
         ncols=None if terminal else 100,
         leave=True,
     )
+
+
+class TaskBars:
+    """One progress bar for each task of a piece of work, one after another; a context manager."""
+
+    def __init__(self) -> None:
+        self._task = ""
+        self._bar: Any = None
+
+    def __call__(self, task: str, done: int, total: int | None, unit: str) -> None:
+        """Show how much of a task is done; see `Progress` in `doors/dataset.py`."""
+        if task != self._task:
+            self.close()
+            self._task = task
+            self._bar = progress(total=total, description=task, unit=unit, initial=done)
+            self._bar.unit_scale = unit == "B"
+        # A download that starts anew goes backwards.
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """End the bar that is shown."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -24,7 +24,7 @@ from workflow_scripts.datasets.download import (
     fetch,
     verify,
 )
-from workflow_scripts.datasets.parallel import Progress
+from workflow_scripts.doors.dataset import Progress
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.atomic import atomic_folder
 

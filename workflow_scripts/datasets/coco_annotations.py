@@ -19,7 +19,12 @@ from workflow_scripts.storage.masks import IGNORE
 
 CHUNK = 1 << 22
 _SPACE = " \t\r\n"
+_BYTE_ORDER_MARK = "\xef\xbb\xbf"  # UTF-8's, read as Latin-1
 _LEAST_POLYGON = 6  # x and y of three corners
+_FAR = 10  # in widths and heights of the image
+
+
+Identifier = int | str
 
 
 class Item(NamedTuple):
@@ -44,16 +49,25 @@ def items(path: Path, keys: Collection[str]) -> Iterator[Item]:
         with path.open(encoding="latin-1", newline="") as stream:
             yield from _Reader(stream).members(keys)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not a complete JSON object ({error})") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); extract the annotations' archive anew"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path}: not a complete JSON object ({error}); extract the annotations' archive anew"
+        ) from error
 
 
 def read_again(path: Path, start: int, end: int) -> Any:
-    """Return the value that lies at these bytes of a file."""
+    """Return the value that lies at these bytes of a file; InputError if it is not in UTF-8."""
     with path.open("rb") as stream:
         stream.seek(start)
-        return json.loads(stream.read(end - start))
+        try:
+            return json.loads(stream.read(end - start))
+        except ValueError as error:
+            raise InputError(
+                f"{path}, byte {start}: not JSON in UTF-8 ({error}); save it in UTF-8"
+            ) from error
 
 
 class _Reader:
@@ -68,6 +82,8 @@ class _Reader:
         self._decode = json.JSONDecoder().raw_decode
 
     def members(self, keys: Collection[str]) -> Iterator[Item]:
+        if self._next_character() == _BYTE_ORDER_MARK[0]:
+            self._expect(_BYTE_ORDER_MARK)
         self._expect("{")
         if self._skip_if("}"):
             return
@@ -119,10 +135,10 @@ class _Reader:
                 return ""
             self._read_more()
 
-    def _skip_if(self, character: str) -> bool:
-        if self._next_character() != character:
+    def _skip_if(self, characters: str) -> bool:
+        if not self._next_character() or not self._text.startswith(characters, self._at):
             return False
-        self._at += 1
+        self._at += len(characters)
         return True
 
     def _expect(self, character: str) -> None:
@@ -162,50 +178,112 @@ class CocoFile:
 
     path: Path
     classes: tuple[str, ...]
-    numbers: dict[int, int]
+    numbers: dict[Identifier, int]
     images: tuple[CocoImage, ...]
 
 
 def read_annotations(path: Path) -> CocoFile:
     """Read what a file lists; annotations themselves stay in the file, only their place is kept.
 
+    Ids may be whole numbers, decimals that are whole, or text.
+
     Raises:
         InputError: The file is missing, damaged, no instance annotations, or inconsistent.
     """
-    names: dict[int, str] = {}
-    images: dict[int, tuple[str, int, int]] = {}
+    names: dict[Identifier, str] = {}
+    images: dict[Identifier, tuple[str, int, int]] = {}
+    owners: dict[Identifier, int] = {}
     places = array("q")
-    try:
-        for item in items(path, ("images", "annotations", "categories")):
-            if item.key == "images":
-                entry = item.value
-                images[entry["id"]] = (entry["file_name"], entry["width"], entry["height"])
-            elif item.key == "annotations":
-                places.extend((item.value["image_id"], item.start, item.end))
-            else:
-                category = read_again(path, item.start, item.end)
-                names[category["id"]] = category["name"]
-    except (KeyError, TypeError, OverflowError) as error:
-        raise InputError(
-            f"{path}: these are no instance annotations of COCO ({error!r})"
-        ) from error
+    for item in items(path, ("images", "annotations", "categories")):
+        where = f"{path}, the entry of `{item.key}` at byte {item.start}"
+        if not isinstance(item.value, dict):
+            raise InputError(
+                f"{where}: {str(item.value)[:40]!r} is no object; take COCO's own file"
+            )
+        if item.key == "annotations":
+            image = identifier(_entry(item.value, "image_id", where), where)
+            identifier(_entry(item.value, "category_id", where), where)
+            places.extend((owners.setdefault(image, len(owners)), item.start, item.end))
+            continue
+        # Names outside ASCII are only right when read as UTF-8.
+        entry = read_again(path, item.start, item.end)
+        number = identifier(_entry(entry, "id", where), where)
+        if number in (images if item.key == "images" else names):
+            raise InputError(f"{where}: the id {number!r} is listed twice; remove one entry")
+        if item.key == "images":
+            images[number] = _image(entry, where)
+        else:
+            names[number] = _text(entry, "name", where)
     if not names or not images:
         raise InputError(f"{path}: no categories or no images in it; is it an instances_….json?")
-    spans = _by_image(places)
-    unknown = sorted(set(spans) - set(images))
+    if not places:
+        raise InputError(
+            f"{path}: no annotations in it, so that every image would be background. Take the file"
+            " instances_….json; those of test images (image_info_…) have none."
+        )
+    unknown = [image for image in owners if image not in images]
     if unknown:
         raise InputError(
-            f"{path}: an annotation belongs to image {unknown[0]}, which is not listed"
+            f"{path}: an annotation belongs to image {unknown[0]!r}, which is not listed; take the file"
+            " as it was published"
         )
-    for name, _, _ in images.values():
-        if Path(name).name != name:
-            raise InputError(f"{path}: the image's file name {name!r} is not a plain name")
+    spans = _by_image(places)
     return CocoFile(
         path,
         tuple(names.values()),
         {category: number for number, category in enumerate(names, start=1)},
-        tuple(CocoImage(*entry, spans.get(image, ())) for image, entry in images.items()),
+        tuple(
+            CocoImage(*entry, spans.get(owners.get(image, -1), ()))
+            for image, entry in images.items()
+        ),
     )
+
+
+def identifier(value: Any, where: str) -> Identifier:
+    """An id as it is compared: 7, 7.0 and "7" are the same; InputError for what is no id."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value)
+    if isinstance(value, (int, str)) and not isinstance(value, bool):
+        return value
+    raise InputError(f"{where}: {value!r} is no id; expected a whole number")
+
+
+def _entry(values: Mapping[str, Any], key: str, where: str) -> Any:
+    if key not in values:
+        raise InputError(
+            f"{where}: no key `{key}`; these are no instance annotations of COCO, or they are damaged"
+        )
+    return values[key]
+
+
+def _text(values: Mapping[str, Any], key: str, where: str) -> str:
+    text = _entry(values, key, where)
+    if not isinstance(text, str) or not text.strip():
+        raise InputError(f"{where}: `{key}` is {text!r}; expected text")
+    return text.strip()
+
+
+def _image(values: Mapping[str, Any], where: str) -> tuple[str, int, int]:
+    """File name, width and height of an image."""
+    name = _text(values, "file_name", where)
+    if Path(name).name != name or "\\" in name:
+        raise InputError(
+            f"{where}: the image's file name {name!r} is not a plain name; leave out the folder"
+        )
+    sizes = []
+    for key in ("width", "height"):
+        size = _entry(values, key, where)
+        if (
+            isinstance(size, bool)
+            or not isinstance(size, (int, float))
+            or size != size // 1
+            or size < 1
+        ):
+            raise InputError(f"{where}: `{key}` of {name} is {size!r}; expected a number of pixels")
+        sizes.append(int(size))
+    return name, sizes[0], sizes[1]
 
 
 def _by_image(places: array) -> dict[int, tuple[tuple[int, int], ...]]:
@@ -219,7 +297,9 @@ def _by_image(places: array) -> dict[int, tuple[tuple[int, int], ...]]:
     }
 
 
-def labels_of(annotations: Iterable[Mapping[str, Any]], numbers: Mapping[int, int]) -> list[int]:
+def labels_of(
+    annotations: Iterable[Mapping[str, Any]], numbers: Mapping[Identifier, int]
+) -> list[int]:
     """Return the class numbers of an image, ascending; a crowd shows its class too.
 
     Raises:
@@ -229,7 +309,10 @@ def labels_of(annotations: Iterable[Mapping[str, Any]], numbers: Mapping[int, in
 
 
 def render(
-    annotations: Iterable[Mapping[str, Any]], height: int, width: int, numbers: Mapping[int, int]
+    annotations: Iterable[Mapping[str, Any]],
+    height: int,
+    width: int,
+    numbers: Mapping[Identifier, int],
 ) -> np.ndarray:
     """Return the class mask uint8[H, W] of an image.
 
@@ -248,15 +331,17 @@ def render(
     """
     mask = np.zeros((height, width), np.uint8)
     things: list[tuple[int, int, int, Any]] = []
-    for annotation in annotations:
+    for place, annotation in enumerate(annotations):
         encoded = _encode(annotation, height, width)
         if encoded is None:
             continue
-        if annotation.get("iscrowd", 0):
+        if annotation.get("iscrowd", 0) not in (0, "0", None):
             mask[rle.decode(encoded).astype(bool)] = IGNORE
         else:
             number = _number(annotation, numbers)
-            things.append((-int(rle.area(encoded)), annotation["id"], number, encoded))
+            own = annotation.get("id")
+            rank = own if isinstance(own, int) else place
+            things.append((-int(rle.area(encoded)), rank, number, encoded))
     for _, _, number, encoded in sorted(things, key=lambda thing: thing[:2]):
         mask[rle.decode(encoded).astype(bool)] = number
     return mask
@@ -264,28 +349,85 @@ def render(
 
 def _encode(annotation: Mapping[str, Any], height: int, width: int) -> Any:
     """One run-length encoding of an annotation's region; None if it has no area."""
-    segmentation = annotation["segmentation"]
+    segmentation = annotation.get("segmentation")
     try:
         if isinstance(segmentation, list):
+            polygons = [_corners(corners, height, width) for corners in segmentation]
             # pycocotools would take four numbers for a box.
-            polygons = [corners for corners in segmentation if len(corners) >= _LEAST_POLYGON]
+            polygons = [corners for corners in polygons if len(corners) >= _LEAST_POLYGON]
             return rle.merge(rle.frPyObjects(polygons, height, width)) if polygons else None
-        if list(segmentation["size"]) != [height, width]:
-            raise ValueError(f"size {segmentation['size']}, image {[height, width]}")
-        if isinstance(segmentation["counts"], list):
-            return rle.frPyObjects(segmentation, height, width)
-        return segmentation
+        if not isinstance(segmentation, dict):
+            raise ValueError("there is none; a box alone gives no mask")
+        if list(segmentation.get("size") or ()) != [height, width]:
+            raise ValueError(f"size {segmentation.get('size')}, image {[height, width]}")
+        counts = _runs(segmentation.get("counts"), height * width)
+        return rle.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     except Exception as error:  # pycocotools raises bare exceptions
         raise InputError(
-            f"annotation {annotation.get('id')}: malformed segmentation ({error})"
+            f"annotation {annotation.get('id')}: malformed segmentation ({error}). Correct it, or remove"
+            " the annotation."
         ) from error
 
 
-def _number(annotation: Mapping[str, Any], numbers: Mapping[int, int]) -> int:
-    try:
-        return numbers[annotation["category_id"]]
-    except KeyError:
+def _corners(corners: Any, height: int, width: int) -> list[float]:
+    """Coordinates of a polygon; ValueError unless they are pairs of numbers near the image.
+
+    pycocotools walks along each edge: of a coordinate far away, or none at all, it would fill the memory.
+    """
+    if not isinstance(corners, list):
+        raise ValueError("a polygon is a list of numbers in a list of polygons")
+    furthest = _FAR * (height + width)
+    for value in corners:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not abs(value) <= furthest
+        ):
+            raise ValueError(f"the coordinate {value!r} is no place in or near the image")
+    if len(corners) % 2:
+        raise ValueError(f"{len(corners)} coordinates, which are no pairs")
+    return [float(value) for value in corners]
+
+
+def _runs(counts: Any, pixels: int) -> list[int]:
+    """Lengths of the runs, compressed text or a list; ValueError unless they fill the image."""
+    runs = _decompressed(counts) if isinstance(counts, str) else counts
+    if not isinstance(runs, list) or any(
+        isinstance(run, bool) or not isinstance(run, int) or run < 0 for run in runs
+    ):
+        raise ValueError("`counts` are no lengths of runs")
+    if sum(runs) != pixels:
+        raise ValueError(f"the runs have {sum(runs)} pixels, the image {pixels}")
+    return runs
+
+
+def _decompressed(text: str) -> list[int]:
+    """COCO's code for runs: 5 bits a character, differences from the run before the last one."""
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        code = ord(character) - 48
+        if not 0 <= code < 64:
+            raise ValueError(f"{character!r} is no character of compressed runs")
+        value |= (code & 31) << shift
+        shift += 5
+        if code & 32:
+            continue
+        if code & 16:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise ValueError("the compressed runs are cut off")
+    return runs
+
+
+def _number(annotation: Mapping[str, Any], numbers: Mapping[Identifier, int]) -> int:
+    where = f"annotation {annotation.get('id')}"
+    category = identifier(annotation["category_id"], where)
+    if category not in numbers:
         raise InputError(
-            f"annotation {annotation.get('id')}: category {annotation.get('category_id')} is not"
-            " listed under `categories`"
-        ) from None
+            f"{where}: category {category!r} is not listed under `categories`; add it there, or remove the"
+            " annotation"
+        )
+    return numbers[category]

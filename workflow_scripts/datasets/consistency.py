@@ -160,32 +160,6 @@ class Survey:
                 )
         return found
 
-    def table(self) -> str:
-        """The counts as lines of text: one a split, then one a class."""
-        columns = (
-            "images", "without labels", "masks", "agree", "other classes", "classes missing", "no class",
-        )  # fmt: skip
-        rows: list[tuple[str, ...]] = [("", *columns)]
-        rows += [
-            (split, *map(str, asdict(counts).values())) for split, counts in self.splits.items()
-        ]
-        lines = _aligned(rows)
-        if any(counts.masks for counts in self.splits.values()):
-            lines.append(
-                "(of the masks: agree with the labels, show other classes, lack one, show none)"
-            )
-        rows = [("class", "", *(f"{split}: images, masks" for split in self.splits))]
-        for number, name in enumerate(self.classes, start=1):
-            counts_of = (
-                f"{self.images_of[name, split]}, {self.masks_of[name, split]}"
-                for split in self.splits
-            )
-            rows.append((str(number), name, *counts_of))
-        lines += _aligned(rows)
-        if self.left_out:
-            lines.append("left out: " + "; ".join(f"{n} {why}" for why, n in self.left_out.items()))
-        return "\n".join(lines)
-
     def as_dictionary(self) -> dict[str, Any]:
         """The counts as they are written to `dataset.json`."""
         return {
@@ -202,6 +176,31 @@ class Survey:
             "left_out": dict(self.left_out),
             "warnings": self.warnings(),
         }
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """What `dataset.json` holds as lines of text: one a split, then one a class."""
+    splits, classes = found["splits"], found["classes"]
+    columns = (
+        "images", "without labels", "masks", "agree", "other classes", "classes missing", "no class",
+    )  # fmt: skip
+    rows: list[tuple[str, ...]] = [("", *columns)]
+    rows += [(split, *map(str, counts.values())) for split, counts in splits.items()]
+    lines = _aligned(rows)
+    if any(counts["masks"] for counts in splits.values()):
+        lines.append(
+            "(of the masks: agree with the labels, show other classes, lack one, show none)"
+        )
+    rows = [("class", "", *(f"{split}: images, masks" for split in splits))]
+    for one in classes:
+        counts_of = (f"{one['images'][split]}, {one['masks'][split]}" for split in splits)
+        rows.append((str(one["number"]), one["name"], *counts_of))
+    lines += _aligned(rows)
+    if found["left_out"]:
+        lines.append(
+            "left out: " + "; ".join(f"{number} {why}" for why, number in found["left_out"].items())
+        )
+    return "\n".join(lines)
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -241,7 +240,7 @@ def write_dataset(
             temporary.write_text(text + "\n", encoding="utf-8")
 
     write_index(output / "index.csv", classes, rows())
-    logger.info("images, labels and masks:\n%s", survey.table())
+    logger.info("images, labels and masks:\n%s", table(survey.as_dictionary()))
     for warning in survey.warnings():
         logger.warning("%s", warning)
     return survey

@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import Field
 
-from workflow_scripts.datasets.parallel import Progress
+from workflow_scripts.doors.dataset import Progress
 from workflow_scripts.errors import InputError
 from workflow_scripts.settings.base import Settings
 from workflow_scripts.storage.atomic import sync

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from workflow_scripts.errors import InputError
+from workflow_scripts.storage.file_state import file_state
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +51,10 @@ def normalised(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def printable(name: str) -> str:
-    """Return a name that any stream can show: what is no UTF-8 as \\udcXX."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+def printable(text: str, encoding: str | None = "utf-8") -> str:
+    """Return text that a stream of an encoding can show: what that lacks as \\xXX, \\uXXXX or \\udcXX."""
+    encoding = encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +104,8 @@ class Folder:
         """Number of the files and a digest of their names, sizes and times of modification."""
         lines = []
         for path in self.files.values():
-            status = path.stat()
             place = str(path).removeprefix(str(self.path))
-            lines.append(f"{place} {status.st_size} {int(status.st_mtime)}")
+            lines.append(f"{place} {file_state(path)}")
         text = "\n".join(sorted(lines)).encode("utf-8", "surrogateescape")
         return f"{len(lines)} files {hashlib.sha256(text).hexdigest()[:_DIGITS]}"
 
@@ -293,3 +294,19 @@ def _short_enough(name: str) -> str:
 def file_path(name: str) -> Path:
     """Return a name as a path; where the locale is not UTF-8, Python could not write it otherwise."""
     return Path(os.fsdecode(name.encode("utf-8")))
+
+
+def with_suffix_of(stem: Path, suffixes: Iterable[str]) -> Path:
+    """Return the file that has this name and one of the suffixes, in small or capital letters.
+
+    If there is none, the first suffix is what is missing.
+    """
+    choices = [stem.with_name(stem.name + suffix) for suffix in suffixes]
+    for path in choices:
+        for candidate in (
+            path,
+            path.with_name(stem.name + path.name.removeprefix(stem.name).upper()),
+        ):
+            if candidate.is_file():
+                return candidate
+    return choices[0]

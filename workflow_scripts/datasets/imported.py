@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from workflow_scripts.datasets.images import check_mask, read_mask
 from workflow_scripts.datasets.index import ImageRecord
-from workflow_scripts.datasets.masks import check_mask, read_mask
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.activations import activation_shape
 from workflow_scripts.storage.shard_files import STRIDE

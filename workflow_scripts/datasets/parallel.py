@@ -1,4 +1,4 @@
-"""One function over many tasks in several processes, in order, with bounded memory, and how far it is."""
+"""One function over many tasks in several processes, in order and with bounded memory."""
 
 import multiprocessing
 from collections import deque
@@ -9,10 +9,6 @@ from itertools import islice
 from typing import TypeVar
 
 from workflow_scripts.errors import InputError
-
-Progress = Callable[[str, int, int | None, str], None]
-"""Called with a task, how much of it is done, how much it is in all (None: unknown), and the unit:
-"B" for bytes, "file" or "img"."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

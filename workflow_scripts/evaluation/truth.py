@@ -1,18 +1,22 @@
 """Ground-truth masks: the one place where the workflow reads them, of indexed images and from folders."""
 
 import logging
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from workflow_scripts.datasets.files import MASK_SUFFIXES, Folder
+from workflow_scripts.datasets.images import read_mask
 from workflow_scripts.datasets.index import ImageRecord
-from workflow_scripts.datasets.masks import read_mask
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.masks import MaskReader
 
 logger = logging.getLogger(__name__)
+
+_SHARDS = frozenset({".zip"})
 
 Masks = dict[str, Callable[[], np.ndarray]]
 
@@ -51,21 +55,46 @@ def read_truth(record: ImageRecord) -> np.ndarray:
 def masks_below(folder: Path) -> Masks:
     """Return a function that reads each mask of a folder, by path without suffix.
 
-    Raises InputError when there is no such folder or no mask in it.
+    Raises InputError when there is no such folder or no mask in it, or two masks of one name.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
+        raise InputError(f"{folder}: no such folder; give one that holds masks")
+    found = Folder.scan(folder, MASK_SUFFIXES | _SHARDS)
     masks: Masks = {}
-    for path in sorted(folder.rglob("*.png")):
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        masks[name] = partial(read_mask, path)
-    for shard in sorted(folder.rglob("*.zip")):
-        reader = MaskReader(shard)
-        for image_id in reader.ids:
-            masks[image_id] = partial(reader.read, image_id)
+    origin: dict[str, Path] = {}
+    for name, path in found.files.items():
+        for key, read in _masks_of(name, path):
+            if key in masks:
+                raise InputError(
+                    f"{folder}: two masks are called {key!r}, in {origin[key]} and in {path}; remove one"
+                )
+            masks[key], origin[key] = read, path
     if not masks:
-        raise InputError(f"{folder}: holds neither masks (*.png) nor shards of masks (*.zip)")
+        rest = f" Left out: {found.summary()}." if found.left_out else ""
+        raise InputError(
+            f"{folder}: holds neither masks ({', '.join(sorted(MASK_SUFFIXES))}) nor shards of masks"
+            f" (.zip).{rest} Save masks as PNG."
+        )
+    if found.left_out:
+        found.tell()
     return masks
+
+
+def _masks_of(name: str, path: Path) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
+    """Yield the name of each mask in a file, and what reads it."""
+    if path.suffix.lower() not in _SHARDS:
+        yield PurePosixPath(name).with_suffix("").as_posix(), partial(read_mask, path)
+        return
+    reader = MaskReader(path)
+    with zipfile.ZipFile(path) as archive:
+        entries = sum(not entry.is_dir() for entry in archive.infolist())
+    if entries != len(reader.ids) or not entries:
+        raise InputError(
+            f"{path}: not a shard of masks of this workflow, but an archive of another kind. Unpack it,"
+            " and give the folder."
+        )
+    for image_id in reader.ids:
+        yield image_id, partial(reader.read, image_id)
 
 
 def pair(predictions: Masks, truths: Masks, pred_folder: Path, truth_folder: Path) -> list[str]:

@@ -8,15 +8,12 @@ speaks of: `configuration_model` finds them.
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import yaml
 from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
-from workflow_scripts.datasets.coco14 import Coco14DatasetSettings
-from workflow_scripts.datasets.demo import DemoDatasetSettings
-from workflow_scripts.datasets.folder import FolderDatasetSettings
-from workflow_scripts.datasets.voc12 import Voc12DatasetSettings
+from workflow_scripts.doors.dataset import DatasetSettings
 from workflow_scripts.doors.door import load_plugins
 from workflow_scripts.doors.method import METHODS, Method, Reads
 from workflow_scripts.doors.segmenter import SegmenterSettings
@@ -48,11 +45,6 @@ TRAIN, INFER = "train_", "infer_"
 METHOD_CORES = 8
 CONFIGURATION_NAME = "config.yaml"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*")
-
-Dataset = Annotated[
-    DemoDatasetSettings | Voc12DatasetSettings | Coco14DatasetSettings | FolderDatasetSettings,
-    Field(discriminator="kind"),
-]
 
 
 def source_name(threshold: float | Named) -> str:
@@ -125,7 +117,7 @@ class WorkflowSettings(Settings):
 
     run: str = Field("demo", description="name of the run; its results lie in results/<run>")
     results: str = Field("results", description="folder of all results")
-    dataset: Dataset
+    dataset: DatasetSettings
     masks: bool | None = Field(
         None,
         description="whether the dataset has ground-truth masks to evaluate with; left out, a folder "

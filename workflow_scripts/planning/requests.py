@@ -9,7 +9,6 @@ from workflow_scripts.doors.method import METHODS, Reads
 from workflow_scripts.doors.usage import Use, code_of, plug_ins, uses
 from workflow_scripts.fingerprint import file_digests
 from workflow_scripts.planning.configuration import TRUTH
-from workflow_scripts.planning.dataset_state import dataset_state, dataset_tables
 from workflow_scripts.planning.run_layout import Layout, Wildcards
 from workflow_scripts.settings.base import render_flags
 from workflow_scripts.settings.checkpoints import checkpoint_key
@@ -81,7 +80,7 @@ class Requests(Layout):
 
     def dataset_tables(self, wildcards: Wildcards) -> list[str]:
         """Tables of a dataset that is already here."""
-        return [str(path) for path in dataset_tables(self.settings.dataset)]
+        return [str(path) for path in self.settings.dataset.tables()]
 
     def weights(self, *field: str) -> Callable[[Wildcards], list[str]]:
         """The file of weights that the network of a training stage starts from, if it is one.
@@ -183,11 +182,16 @@ class Requests(Layout):
     def dataset_flags(self) -> str:
         """The dataset's kind, and its settings as flags."""
         dataset = self.settings.dataset
-        return f"{dataset.kind} {render_flags(dataset, exclude=frozenset({'kind'}))}"
+        flags = render_flags(dataset, exclude=frozenset({"kind"}))
+        return f"{dataset.kind} {flags}{self._plugin_flag(uses(dataset))}"
 
     def dataset_state(self, wildcards: Wildcards) -> dict[str, str]:
         """What a dataset that is already here consists of; a change of it makes the index anew."""
-        return dataset_state(self.settings.dataset)
+        try:
+            return self.settings.dataset.state()
+        except OSError as error:
+            # What cannot be read is left to the stage, which says so.
+            return {str(error.filename): f"not readable: {error.strerror}"}
 
     @staticmethod
     def weights_state(files: Callable[[Wildcards], list[str]]) -> Callable[[Wildcards], list[str]]:

@@ -5,7 +5,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.datasets.files import MASK_SUFFIXES, Folder
 from workflow_scripts.doors.method import Reads
 from workflow_scripts.errors import InputError
 from workflow_scripts.planning.configuration import (
@@ -82,13 +81,9 @@ class Layout:
     @cached_property
     def has_masks(self) -> bool:
         """Whether there is ground truth to evaluate with."""
-        dataset = self.settings.dataset
         if self.settings.masks is not None:
             return self.settings.masks
-        if dataset.kind != "folder":
-            return True
-        folder = Path(dataset.root) / dataset.masks
-        return folder.is_dir() and bool(Folder.scan(folder, MASK_SUFFIXES).files)
+        return self.settings.dataset.has_masks()
 
     @property
     def trials(self) -> list[int]:

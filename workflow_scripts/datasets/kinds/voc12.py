@@ -10,13 +10,14 @@ configured otherwise; where it has no annotation, the classes in its mask. Image
 where they are, with their ignored border of 255; SBD's masks are converted to `output/masks`.
 """
 
+import difflib
 import logging
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -30,12 +31,12 @@ from workflow_scripts.datasets.download import (
     ArchiveSettings,
     DownloadSettings,
 )
-from workflow_scripts.datasets.images import image_size
+from workflow_scripts.datasets.files import IMAGE_SUFFIXES, with_suffix_of
+from workflow_scripts.datasets.images import check_mask, image_size, read_mask
 from workflow_scripts.datasets.index import IndexRow
-from workflow_scripts.datasets.masks import check_mask, read_mask
-from workflow_scripts.datasets.parallel import Progress, ordered_map
+from workflow_scripts.datasets.parallel import ordered_map
+from workflow_scripts.doors.dataset import DatasetSettings, Progress
 from workflow_scripts.errors import InputError
-from workflow_scripts.settings.base import Settings
 from workflow_scripts.storage.atomic import atomic_folder
 from workflow_scripts.storage.masks import encode_mask
 
@@ -43,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 PUBLISHED = {"train": 1464, "train_aug": 9118, "val": 1449, "test": 1456}
 LISTS = Path("ImageSets") / "Segmentation"
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
 _DEVKIT = "VOCdevkit/VOC2012"
 _DEVKIT_PARTS = tuple(
     f"{_DEVKIT}/{part}"
@@ -126,12 +128,14 @@ class TestArchive(ArchiveSettings):
     )
 
 
-class Voc12DatasetSettings(Settings):
+class Voc12DatasetSettings(DatasetSettings):
     """PASCAL VOC 2012: 20 classes.
 
     Splits of the index: `train` (1,464 images), `val` (1,449), `train_aug` (the 9,118 images that
     SBD adds; with `train` they are the 10,582 of the literature) and, on demand, `test` (1,456).
     """
+
+    name: ClassVar[str] = "voc12"
 
     kind: Literal["voc12"] = Field(default="voc12", description="PASCAL VOC 2012.")
     root: str | None = Field(
@@ -186,6 +190,20 @@ class Voc12DatasetSettings(Settings):
             )
         return self
 
+    def prepare(self, output: Path, processes: int, progress: Progress | None = None) -> None:
+        """See `DatasetSettings`."""
+        prepare(self, output, processes, progress)
+
+    def tables(self) -> list[Path]:
+        """The lists of images."""
+        lists = []
+        if self.root is not None:
+            names = ("train", "val", "train_aug", "trainaug", "test")
+            lists += [Path(self.root) / LISTS / f"{name}.txt" for name in names]
+        if self.sbd_root is not None:
+            lists += [Path(self.sbd_root) / f"{name}.txt" for name in ("train", "val")]
+        return [path for path in lists if path.is_file()]
+
 
 def labels_from_xml(path: Path, difficult: bool) -> tuple[str, ...]:
     """Return the names of the classes of which an annotation has an object, in VOC's order.
@@ -199,16 +217,30 @@ def labels_from_xml(path: Path, difficult: bool) -> tuple[str, ...]:
     """
     try:
         root = ElementTree.parse(path).getroot()
-    except (OSError, ElementTree.ParseError) as error:
-        raise InputError(f"{path}: not a readable annotation ({error})") from error
+    except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:
+        raise InputError(
+            f"{path}: not a readable annotation ({error}); extract the devkit's archive anew"
+        ) from error
+    if _tag(root) != "annotation":
+        raise InputError(
+            f"{path}: its root is <{_tag(root)}>, expected <annotation>; take the devkit's own file"
+        )
     found = set()
-    for thing in root.findall("object"):
-        name = (thing.findtext("name") or "").strip()
+    for thing in (child for child in root if _tag(child) == "object"):
+        values = {_tag(child): (child.text or "").strip() for child in thing}
+        name = values.get("name", "")
         if name not in CLASSES:
-            raise InputError(f"{path}: the object {name!r} is none of VOC's 20 classes")
-        if difficult or (thing.findtext("difficult") or "0").strip() != "1":
+            near = difflib.get_close_matches(name.lower(), CLASSES, n=1)
+            hint = f"is it {near[0]!r}?" if near else "correct it or remove the object"
+            raise InputError(f"{path}: the object {name!r} is none of VOC's 20 classes; {hint}")
+        if difficult or values.get("difficult", "0").lower() not in ("1", "true"):
             found.add(name)
     return tuple(name for name in CLASSES if name in found)
+
+
+def _tag(element: ElementTree.Element) -> str:
+    """An element's name without its namespace."""
+    return element.tag.rpartition("}")[2]
 
 
 def mask_from_sbd(path: Path) -> np.ndarray:
@@ -243,13 +275,15 @@ def read_list(path: Path) -> list[str]:
         InputError: The list is missing or names an image twice.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path}: the list of images cannot be read ({error}). The folder given as `root` or"
             " `sbd_root` is not the one that was expected, or is incomplete."
         ) from error
     ids = [_image_id(words[0]) for line in lines if (words := line.split())]
+    if not ids:
+        raise InputError(f"{path}: the list names no image; extract the devkit's archive anew")
     if len(set(ids)) < len(ids):
         double = next(name for name in ids if ids.count(name) > 1)
         raise InputError(f"{path}: image {double!r} is listed twice; remove one of the lines")
@@ -257,8 +291,9 @@ def read_list(path: Path) -> list[str]:
 
 
 def _image_id(word: str) -> str:
-    name = word.rpartition("/")[2]
-    return name.removesuffix(".jpg").removesuffix(".png")
+    name = word.replace("\\", "/").rpartition("/")[2]
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +347,7 @@ def _images(settings: Voc12DatasetSettings, progress: Progress | None) -> list[_
             " evaluated on must not be learnt from"
         )
     images = [
-        _Image(name, split, devkit, mask=devkit / "SegmentationClass" / f"{name}.png")
+        _Image(name, split, devkit, mask=_mask(devkit / "SegmentationClass", name))
         for split, names in (("train", train), ("val", val))
         for name in names
     ]
@@ -326,6 +361,10 @@ def _images(settings: Voc12DatasetSettings, progress: Progress | None) -> list[_
     return [image for split in PUBLISHED for image in images if image.split == split]
 
 
+def _mask(folder: Path, name: str) -> Path:
+    return with_suffix_of(folder / name, (".png",))
+
+
 def _augmentation(
     settings: Voc12DatasetSettings, devkit: Path, known: set[str], progress: Progress | None
 ) -> Iterator[_Image]:
@@ -337,7 +376,7 @@ def _augmentation(
         logger.info("VOC 2012, train_aug: %s and %s", ready, masks)
         for name in read_list(ready):
             if name not in known:
-                yield _Image(name, "train_aug", devkit, mask=masks / f"{name}.png")
+                yield _Image(name, "train_aug", devkit, mask=_mask(masks, name))
         return
     if settings.sbd_root is None:
         sbd = obtain(settings.sbd, settings.download, _SBD_PARTS, progress) / _SBD
@@ -375,7 +414,7 @@ def _described(
 
 def _describe(image: _Image, difficult: bool, masks: Path) -> Described:
     """Make an image's row; convert its mask if it is SBD's."""
-    path = image.devkit / "JPEGImages" / f"{image.id}.jpg"
+    path = with_suffix_of(image.devkit / "JPEGImages" / image.id, PHOTO_SUFFIXES)
     size = image_size(path)
     present: tuple[int, ...] = ()
     mask = ""

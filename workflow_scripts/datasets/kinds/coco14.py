@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -19,6 +19,7 @@ from workflow_scripts.datasets.archives import obtain
 from workflow_scripts.datasets.coco_annotations import (
     CocoFile,
     CocoImage,
+    Identifier,
     labels_of,
     read_again,
     read_annotations,
@@ -34,10 +35,11 @@ from workflow_scripts.datasets.download import (
 )
 from workflow_scripts.datasets.images import image_size
 from workflow_scripts.datasets.index import IndexRow
-from workflow_scripts.datasets.parallel import Progress, ordered_map
+from workflow_scripts.datasets.parallel import ordered_map
+from workflow_scripts.doors.dataset import DatasetSettings, Progress
 from workflow_scripts.errors import InputError
-from workflow_scripts.settings.base import Settings
 from workflow_scripts.storage.atomic import atomic_folder
+from workflow_scripts.storage.file_state import file_state
 from workflow_scripts.storage.masks import IGNORE, encode_mask
 
 logger = logging.getLogger(__name__)
@@ -89,8 +91,10 @@ class AnnotationsArchive(ArchiveSettings):
     )
 
 
-class Coco14DatasetSettings(Settings):
+class Coco14DatasetSettings(DatasetSettings):
     """MS COCO 2014: 80 classes; splits `train` (82,783 images) and `val` (40,504)."""
+
+    name: ClassVar[str] = "coco14"
 
     kind: Literal["coco14"] = Field(default="coco14", description="MS COCO 2014.")
     root: str | None = Field(
@@ -113,6 +117,22 @@ class Coco14DatasetSettings(Settings):
     download: DownloadSettings = Field(
         default=DownloadSettings(), description="How archives are fetched and where they are kept."
     )
+
+    def prepare(self, output: Path, processes: int, progress: Progress | None = None) -> None:
+        """See `DatasetSettings`."""
+        prepare(self, output, processes, progress)
+
+    def tables(self) -> list[Path]:
+        """The files of annotations."""
+        if self.root is None:
+            return []
+        folder = Path(self.root) / "annotations"
+        files = (folder / f"instances_{split}2014.json" for split in SPLITS)
+        return [path for path in files if path.is_file()]
+
+    def state(self) -> dict[str, str]:
+        """Annotations count by size and time: they are half a gigabyte."""
+        return {str(path): file_state(path) for path in self.tables()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +166,8 @@ def prepare(
     for split in splits:
         if split.annotations.numbers != first.numbers or split.annotations.classes != first.classes:
             raise InputError(
-                f"{split.annotations.path}: its categories differ from those of {first.path}"
+                f"{split.annotations.path}: its categories differ from those of {first.path}; take both"
+                " files from one archive"
             )
         count = len(split.annotations.images)
         empty = sum(not image.spans for image in split.annotations.images)
@@ -218,7 +239,7 @@ def _describe(
     folder: Path,
     annotations: Path,
     classes: tuple[str, ...],
-    numbers: dict[int, int],
+    numbers: dict[Identifier, int],
     masks: Path,
 ) -> Described:
     """Render an image's mask and make its row."""

@@ -8,17 +8,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from workflow_scripts.datasets.consistency import Described, write_dataset
 from workflow_scripts.datasets.files import IMAGE_SUFFIXES, MASK_SUFFIXES, OTHER, Folder
-from workflow_scripts.datasets.images import image_size
+from workflow_scripts.datasets.images import check_mask, image_size, read_mask
 from workflow_scripts.datasets.index import IndexRow, check_classes
-from workflow_scripts.datasets.masks import check_mask, read_mask
-from workflow_scripts.datasets.parallel import Progress, ordered_map
+from workflow_scripts.datasets.parallel import ordered_map
 from workflow_scripts.datasets.table import (
     SPLITS,
     TableRow,
@@ -30,8 +29,8 @@ from workflow_scripts.datasets.table import (
     make_ids,
     read_table,
 )
+from workflow_scripts.doors.dataset import DatasetSettings, Progress
 from workflow_scripts.errors import InputError
-from workflow_scripts.settings.base import Settings
 from workflow_scripts.storage.file_state import file_state
 from workflow_scripts.storage.masks import IGNORE
 
@@ -40,8 +39,10 @@ logger = logging.getLogger(__name__)
 _SHOWN = 10
 
 
-class FolderDatasetSettings(Settings):
+class FolderDatasetSettings(DatasetSettings):
     """A folder of images and a table with the columns `image` and `labels`."""
+
+    name: ClassVar[str] = "folder"
 
     kind: Literal["folder"] = Field(default="folder", description="Images of your own.")
     root: str = Field(
@@ -101,6 +102,41 @@ class FolderDatasetSettings(Settings):
                 raise ValueError(str(error)) from None
         return classes
 
+    def prepare(self, output: Path, processes: int, progress: Progress | None = None) -> None:
+        """See `DatasetSettings`."""
+        prepare(self, output, processes, progress)
+
+    @property
+    def images_folder(self) -> Path:
+        """The folder of the images: `root` itself where there is none of that name inside."""
+        folder = Path(self.root) / self.images
+        return folder if folder.is_dir() else Path(self.root)
+
+    def mask_files(self) -> Folder:
+        """The files in the folder of masks; none if there is no such folder."""
+        folder = Path(self.root) / self.masks
+        return Folder.scan(folder, MASK_SUFFIXES) if folder.is_dir() else Folder(folder, {})
+
+    def tables(self) -> list[Path]:
+        """The table of labels."""
+        table = Path(self.root) / self.labels
+        return [table] if table.is_file() else []
+
+    def state(self) -> dict[str, str]:
+        """The table by its content, images and masks by name, size and time."""
+        state = super().state()
+        masks = self.mask_files()
+        if self.images_folder.is_dir():
+            images = Folder.scan(self.images_folder, IMAGE_SUFFIXES, [masks.path])
+            state[str(images.path)] = images.state()
+        if masks.path.is_dir():
+            state[str(masks.path)] = masks.state()
+        return state
+
+    def has_masks(self) -> bool:
+        """Whether there is any file in the folder of masks."""
+        return bool(self.mask_files().files)
+
 
 @dataclass(frozen=True, slots=True)
 class _Image:
@@ -134,7 +170,8 @@ def prepare(
     table = root / settings.labels
     rows = read_table(table, settings.classes)
     classes = choose_classes(table, rows, settings.classes)
-    files = Folder.scan(images_folder(settings), IMAGE_SUFFIXES, [root / settings.masks, output])
+    folder = settings.images_folder.absolute()
+    files = Folder.scan(folder, IMAGE_SUFFIXES, [root / settings.masks, output])
     names = find_images(table, rows, files)
     ids = make_ids(names)
     splits = _splits(table, rows, ids, settings)
@@ -154,13 +191,6 @@ def prepare(
     write_dataset(
         output, classes, described, {why: names for why, names in left_out.items() if names}
     )
-
-
-def images_folder(settings: FolderDatasetSettings) -> Path:
-    """The folder of the images: `root` itself where there is none of that name inside."""
-    root = Path(settings.root).absolute()
-    folder = root / settings.images
-    return folder if folder.is_dir() else root
 
 
 def _check_numbers(table: Path, classes: Sequence[str]) -> None:

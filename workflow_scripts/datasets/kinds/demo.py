@@ -8,7 +8,7 @@ import csv
 from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from PIL import Image
@@ -17,20 +17,23 @@ from pydantic import Field, model_validator
 from workflow_scripts.datasets.compositing import Materials, SceneSettings, compose_scene
 from workflow_scripts.datasets.consistency import Described, write_dataset
 from workflow_scripts.datasets.index import IndexRow
-from workflow_scripts.datasets.parallel import Progress, ordered_map
+from workflow_scripts.datasets.parallel import ordered_map
+from workflow_scripts.doors.dataset import DatasetSettings, Progress
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.masks import IGNORE, encode_mask
 
 MAX_IMAGES = 100_000
-RESOURCES = Path(__file__).resolve().parents[2] / "resources" / "demo"
+RESOURCES = Path(__file__).resolve().parents[3] / "resources" / "demo"
 SPLITS = ("train", "val")
 FOLDER_IMAGES = 1000
 _BACKGROUND = "background"
 _JPEG_QUALITY = (70, 92)
 
 
-class DemoDatasetSettings(SceneSettings):
+class DemoDatasetSettings(SceneSettings, DatasetSettings):
     """Scenes composed at run time of the photographs in `resources/demo/`."""
+
+    name: ClassVar[str] = "demo"
 
     kind: Literal["demo"] = Field("demo", description="Compose scenes of the embedded photographs.")
     train_images: int = Field(
@@ -49,6 +52,10 @@ class DemoDatasetSettings(SceneSettings):
         if self.train_images + self.val_images > MAX_IMAGES:
             raise ValueError(f"train_images and val_images must not exceed {MAX_IMAGES} together")
         return self
+
+    def prepare(self, output: Path, processes: int, progress: Progress | None = None) -> None:
+        """See `DatasetSettings`."""
+        prepare(self, output, processes, progress)
 
 
 class _Asset(NamedTuple):
