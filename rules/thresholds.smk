@@ -20,7 +20,7 @@ rule choose_thresholds:
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         settings=plan.flags("choose_thresholds"),
-        code=plan.code("choose_thresholds"),
+        code=plan.code("choose_thresholds", "choose_thresholds"),
     message:
         "{wildcards.method}: {wildcards.place} without any mask, trial {wildcards.trial}"
     shell:

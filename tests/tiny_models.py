@@ -4,15 +4,15 @@ from pathlib import Path
 
 import torch
 import yaml
-from workflow_scripts.models.amn import AmnNetwork
-from workflow_scripts.models.backbones import load_backbone
-from workflow_scripts.models.cam import CamNetwork
-from workflow_scripts.models.deeplab import DeepLab
-from workflow_scripts.settings.backbone import BackboneSettings
 
+from tests import backbones
+from workflow_scripts.models.classification import CamNetwork
+from workflow_scripts.models.feature_maps import load_backbone
+from workflow_scripts.models.per_pixel import AmnNetwork
+from workflow_scripts.segmenters.deeplab_v2 import DeepLabV2
 from workflow_scripts.storage.networks import save_network
 
-BACKBONE = BackboneSettings(name="efficientnet_lite0")
+BACKBONE = backbones.settings(name="efficientnet_lite0")
 CLASSES = ("cat", "dog", "bird")
 DILATIONS = (1, 2)
 
@@ -38,7 +38,7 @@ def save_segmentation(folder: Path, **change: object) -> Path:
     `change` replaces what its description says; None removes it.
     """
     torch.manual_seed(0)
-    network = DeepLab(load_backbone(BACKBONE), len(CLASSES), DILATIONS)
+    network = DeepLabV2(dilations=DILATIONS).build(load_backbone(BACKBONE), len(CLASSES))
     for branch in network.classifier.branches:
         torch.nn.init.normal_(branch.weight, std=2.0)
     description = describe("segmentation") | change
@@ -62,6 +62,7 @@ def save_run(folder: Path, **configuration: object) -> Path:
     (folder / "dataset").mkdir()
     (folder / "dataset/classes.csv").write_text("\n".join(["name", *CLASSES]) + "\n")
     content = {
+        "dataset": {"kind": "demo"},
         "infer_cam": {"scales": [1.0]},
         "infer_amn": {"scales": [1.0]},
         "refine_seeds": {"cam": {"foreground_threshold": 0.6, "background_threshold": 0.3}},

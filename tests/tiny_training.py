@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from workflow_scripts.models.amn import per_pixel_loss, pixel_counts
 
+from workflow_scripts.models.per_pixel import per_pixel_loss, pixel_counts
 from workflow_scripts.settings.training import OptimiserSettings, TrainingSettings
 from workflow_scripts.training.checkpoint import Checkpoint
 from workflow_scripts.training.distributed import World
@@ -54,10 +54,16 @@ class TinyImages:
 
 
 class TinyTask:
-    """AMN's loss; at a chosen step the process gets a signal, or fails."""
+    """AMN's loss; at a chosen step the process gets a signal, fails, or the loss is no number."""
 
-    def __init__(self, stop_at: int = -1, number: int = signal.SIGTERM, fail: bool = False) -> None:
-        self.stop_at, self.number, self.fail = stop_at, number, fail
+    def __init__(
+        self,
+        stop_at: int = -1,
+        number: int = signal.SIGTERM,
+        fail: bool = False,
+        nan_at: int = -1,
+    ) -> None:
+        self.stop_at, self.number, self.fail, self.nan_at = stop_at, number, fail, nan_at
         self.steps = 0
         self.batches: list[int] = []
 
@@ -71,7 +77,8 @@ class TinyTask:
             if self.fail:
                 raise RuntimeError("power cut")
             os.kill(os.getpid(), self.number)
-        return per_pixel_loss(network(batch["image"]), batch["mask"].long(), counts, 0.1)
+        loss = per_pixel_loss(network(batch["image"]), batch["mask"].long(), counts, 0.1)
+        return loss * float("nan") if self.steps == self.nan_at else loss
 
 
 class SmallMemory(TinyTask):
@@ -104,7 +111,7 @@ def tiny_train(
     folder: Path,
     settings: TrainingSettings,
     task: TinyTask | None = None,
-    images: int = 7,
+    images: int | TinyImages = 7,
     workers: int = 0,
     seed: int = 3,
     checkpoint_seconds: float = 1e9,
@@ -123,5 +130,6 @@ def tiny_train(
         checkpoint_seconds=checkpoint_seconds,
         description="tiny",
     )
-    history = train(network, task or TinyTask(), TinyImages(images), settings, "tiny", run)  # type: ignore[arg-type]
+    images = TinyImages(images) if isinstance(images, int) else images
+    history = train(network, task or TinyTask(), images, settings, False, run)  # type: ignore[arg-type]
     return network.state_dict(), history

@@ -17,35 +17,24 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from workflow_scripts.console.progress import progress
-from workflow_scripts.console.stage import StageFiles, run_stage
+from workflow_scripts.console.stage import PluggedFiles, run_stage
 from workflow_scripts.datasets.index import Index, read_index
+from workflow_scripts.doors.threshold_rule import FALLBACK, THRESHOLD_RULES, ThresholdSettings
 from workflow_scripts.errors import InputError
-from workflow_scripts.evaluation.threshold_choice import (
-    count_images,
-    gather,
-    gather_colours,
-    label_free_candidates,
-    read_activations,
-    sample_activations,
-)
-from workflow_scripts.evaluation.threshold_sweep import (
-    ThresholdCurve,
-    even_thresholds,
-    merge_shards,
-)
+from workflow_scripts.evaluation.rule_candidates import candidates_of
+from workflow_scripts.evaluation.threshold_sweep import ThresholdCurve, merge_shards
 from workflow_scripts.planning.configuration import configuration_of_run
 from workflow_scripts.report.catalogue import REFERENCE
-from workflow_scripts.settings.thresholds import VALIDATION, ThresholdSettings
+from workflow_scripts.settings.thresholds import VALIDATION
 from workflow_scripts.storage.atomic import atomic_path
-from workflow_scripts.storage.shards import shard_names
+from workflow_scripts.storage.shard_files import shard_names
 
 FIGURES = ("threshold", "miou", "best_threshold", "best_miou", "regret")
 COLUMNS = ("run", "trial", "method", "split", "rule", *FIGURES)
 GIVEN = (0.3, 0.5)
 
 
-class Files(StageFiles):
+class Files(PluggedFiles):
     """Inputs and outputs."""
 
     run: Path = Field(description="folder of the run, results/<run>")
@@ -101,7 +90,7 @@ def rows(files: Files, settings: ThresholdSettings) -> Iterator[dict[str, Any]]:
         sweeps = run.files(trial, method, "sweep", files.split)
         shards = run.files(trial, method, "activations", files.split)
         curve = merge_shards(sweeps).plain.curve()
-        found = _candidates(files, index, shards, settings)
+        found = _candidates(index, shards, settings)
         found |= {f"given {threshold:.2f}": threshold for threshold in GIVEN}
         if files.validation_split:
             other = run.files(trial, method, "sweep", files.validation_split)
@@ -112,17 +101,12 @@ def rows(files: Files, settings: ThresholdSettings) -> Iterator[dict[str, Any]]:
 
 
 def _candidates(
-    files: Files, index: Index, shards: Sequence[Path], settings: ThresholdSettings
+    index: Index, shards: Sequence[Path], settings: ThresholdSettings
 ) -> dict[str, float]:
-    thresholds = even_thresholds(settings.step)
-    statistics = gather(read_activations(index, shards), len(index.classes), thresholds)
-    sample = sample_activations(index, shards, settings.sample)
-    seen = min(settings.sample, count_images(shards))
-    shown = progress(sample, total=seen, description="colours")
-    found = label_free_candidates(statistics, gather_colours(shown, thresholds))
-    # As `auto` does.
-    found.setdefault("colours", found["consensus"])
-    return found
+    """What `auto` would choose by each rule there is."""
+    names = THRESHOLD_RULES.names()
+    found = candidates_of(names, index, shards, settings)
+    return {name: found.get(name, found[FALLBACK]) for name in names}
 
 
 def _row(

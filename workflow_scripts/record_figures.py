@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from workflow_scripts.console.stage import StageFiles, run_stage
-from workflow_scripts.evaluation.evaluation_file import merge_evaluations
+from workflow_scripts.evaluation.confusion import merge_evaluations
 from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
 from workflow_scripts.storage.atomic import atomic_path
 

@@ -22,7 +22,7 @@ from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.index import read_index
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.bootstrap import image_counts, paired_difference
-from workflow_scripts.evaluation.evaluation_file import Evaluation
+from workflow_scripts.evaluation.confusion import Evaluation
 from workflow_scripts.evaluation.run_results import (
     TRUTH,
     RunFolder,

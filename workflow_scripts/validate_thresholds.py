@@ -16,7 +16,7 @@ from workflow_scripts.console.progress import progress
 from workflow_scripts.console.stage import StageFiles, run_stage
 from workflow_scripts.datasets.index import read_index
 from workflow_scripts.errors import InputError
-from workflow_scripts.evaluation.threshold_choice import read_activations
+from workflow_scripts.evaluation.activation_statistics import read_activations
 from workflow_scripts.evaluation.threshold_sweep import ThresholdSweep, even_thresholds
 from workflow_scripts.evaluation.truth import read_truth
 from workflow_scripts.settings.thresholds import VALIDATION, ValidationSettings

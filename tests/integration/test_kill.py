@@ -14,7 +14,7 @@ FORKED = Path(__file__).with_name("forked_stage.py")
 
 
 class Runs:
-    """Runs of train_cam on the tiny dataset, all into one folder."""
+    """Runs of CAM's training on the tiny dataset, all into one folder."""
 
     def __init__(self, checkout: Path, folder: Path) -> None:
         self.folder = folder
@@ -28,7 +28,7 @@ class Runs:
             "--training-optimiser-learning-rate", "0.001",
         ]  # fmt: skip
         self.server = subprocess.Popen(
-            [sys.executable, str(FORKED), "train_cam", *flags],
+            [sys.executable, str(FORKED), "train", "cam", *flags],
             cwd=checkout, env={"PYTHONPATH": str(checkout), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip

@@ -19,7 +19,7 @@ def start(tiny_run, tmp_path):
     def run():
         process = subprocess.Popen(
             [
-                sys.executable, "-m", "workflow_scripts.train_cam",
+                sys.executable, "-m", "workflow_scripts.train", "cam",
                 "--index", "results/tiny/dataset/index.csv",
                 "--output", str(tmp_path / "model.safetensors"), "--log", str(tmp_path / "log"),
                 "--workers", "1", "--training-epochs", "100000", "--training-batch-size", "4",

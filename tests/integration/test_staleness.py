@@ -12,8 +12,8 @@ import pytest
 import torch
 import yaml
 
+from tests import backbones
 from tests.integration.conftest import TINY, Checkout
-from workflow_scripts.models.weights import imagenet_weights
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_the_report_follows_what_it_shows(tiny_run):
 def test_replaced_weights_train_anew(tiny_run, edited):
     """An older file too, as downloads are."""
     weights = tiny_run.folder / "weights.pth"
-    torch.save(imagenet_weights("efficientnet_lite0")[0], weights)
+    torch.save(backbones.settings(name="efficientnet_lite0").published()[0], weights)
     changed = {**copy.deepcopy(TINY)["train_cam"], "backbone": {"weights": str(weights)}}
     tiny_run.configure(run="weighed", train_cam=changed)
     model = "results/weighed/0/cam/model.safetensors"

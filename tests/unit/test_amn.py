@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from workflow_scripts.models.amn import (
+
+from tests.tiny_backbone import TinyBackbone
+from workflow_scripts.models.per_pixel import (
     AmnNetwork,
     per_pixel_loss,
     pixel_counts,
     reduce_labels,
 )
-
-from tests.tiny_backbone import TinyBackbone
 
 # A 2×2 map of two classes and background: probabilities of the three channels, and the seed.
 PROBABILITIES = np.array([[[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]], [[0.9, 0.05, 0.05], [0.1, 0.8, 0.1]]])

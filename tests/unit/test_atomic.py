@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow_scripts.storage.atomic import atomic_path
+from workflow_scripts.storage.atomic import atomic_folder, atomic_path, hidden_beside
 
 
 def test_file_appears_with_its_content_and_ordinary_permissions(tmp_path: Path) -> None:
@@ -51,3 +51,21 @@ def test_killed_process_leaves_no_final_file(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program, str(final)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert not final.exists()
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "ü" * 127, "a" * 240 + ".safetensors"])
+def test_names_as_long_as_the_file_system_takes(tmp_path, name):
+    with atomic_path(tmp_path / name) as temporary:
+        temporary.write_text("whole")
+    assert (tmp_path / name).read_text() == "whole"
+    (tmp_path / name).unlink()
+    with atomic_folder(tmp_path / name) as folder:
+        (folder / "file").write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_hidden_names_of_long_names_differ(tmp_path):
+    first, second = (hidden_beside(tmp_path / ("ü" * 126 + end), ".partial") for end in "ab")
+    assert first != second
+    assert len(first.name.encode()) < 255
+    assert hidden_beside(tmp_path / "model", ".resume") == tmp_path / ".model.resume"

@@ -1,21 +1,21 @@
 import pytest
 import torch
 from torch import nn
-from workflow_scripts.models.backbones import Backbone, build_backbone
-from workflow_scripts.settings.backbone import BackboneSettings
 
+from tests import backbones
 from workflow_scripts.errors import InputError
+from workflow_scripts.models.feature_maps import Backbone
 
 
 def build(name: str = "resnet50", **values: object) -> Backbone:
     torch.manual_seed(0)
-    return build_backbone(BackboneSettings(name=name, **values))
+    return backbones.build(name=name, **values)
 
 
 def sizes(backbone: Backbone, side: int) -> list[tuple[int, ...]]:
     with torch.no_grad():
         return [
-            tuple(maps.shape[1:]) for maps in backbone.eval().stages(torch.zeros(1, 3, side, side))
+            tuple(maps.shape[1:]) for maps in backbone.eval().pyramid(torch.zeros(1, 3, side, side))
         ]
 
 
@@ -29,10 +29,11 @@ def sizes(backbone: Backbone, side: int) -> list[tuple[int, ...]]:
 )
 def test_strides_of_a_resnet(stride: int, dilate: bool, strides: tuple[int, ...]):
     backbone = build(output_stride=stride, dilate=dilate)
-    assert backbone.strides == strides
+    assert tuple(level.stride for level in backbone.levels) == strides
     # 65 = 64 + 1: sizes are rounded up.
     expected = [
-        (c, -(-65 // s), -(-65 // s)) for c, s in zip(backbone.channels, strides, strict=True)
+        (level.channels, -(-65 // level.stride), -(-65 // level.stride))
+        for level in backbone.levels
     ]
     assert sizes(backbone, 65) == expected
 
@@ -68,7 +69,7 @@ def test_a_resnet_is_torchvisions():
 @pytest.mark.parametrize("dilate", [False, True])
 def test_efficientnet_gives_stride_16(dilate: bool):
     backbone = build("efficientnet_lite0", dilate=dilate)
-    assert backbone.strides == (2, 4, 8, 16, 16)
+    assert tuple(level.stride for level in backbone.levels) == (2, 4, 8, 16, 16)
     assert [shape[1:] for shape in sizes(backbone, 64)] == [
         (32, 32),
         (16, 16),
@@ -76,7 +77,9 @@ def test_efficientnet_gives_stride_16(dilate: bool):
         (4, 4),
         (4, 4),
     ]
-    assert tuple(shape[0] for shape in sizes(backbone, 64)) == backbone.channels
+    assert tuple(shape[0] for shape in sizes(backbone, 64)) == tuple(
+        level.channels for level in backbone.levels
+    )
 
 
 def test_another_timm_model():
@@ -88,7 +91,7 @@ def test_another_timm_model():
     [
         ("resnet50", 12, "resnet50 can give 8, 16 or 32, not 12"),
         ("no_such_net", 16, "timm has no convolutional model `no_such_net`"),
-        ("vit_tiny_patch16_224", 16, "backbone.name: "),
+        ("swin_tiny_patch4_window7_224", 16, "backbone.name: "),
     ],
 )
 def test_what_cannot_be_built(name: str, stride: int, message: str):
@@ -100,7 +103,7 @@ def test_what_cannot_be_built(name: str, stride: int, message: str):
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet_lite0"])
 def test_frozen_stages_get_no_gradient_and_the_others_do(name: str, frozen: int):
     backbone = build(name, frozen_stages=frozen).train()
-    maps = backbone.stages(torch.randn(1, 3, 32, 32))
+    maps = backbone.pyramid(torch.randn(1, 3, 32, 32))
     if frozen < 5:
         sum(features.float().square().mean() for features in maps).backward()
     with_gradient = {n for n, p in backbone.named_parameters() if p.grad is not None}
@@ -127,3 +130,62 @@ def test_batch_normalisation_keeps_its_stored_statistics(name: str):
         assert value.equal(before[key]), key
     nn.Sequential(backbone).train()
     assert not any(layer.training for layer in layers)
+
+
+TRANSFORMERS = ["vit_tiny_patch16_224", "vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2"]
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.parametrize("size", [(56, 70), (45, 64)])
+def test_a_transformer_gives_timms_own_intermediates_for_any_size(name, size):
+    import timm
+
+    backbone = backbones.build(name=name).eval()
+    patch = backbone.stride
+    height, width = size
+    grid = -(-height // patch), -(-width // patch)
+    theirs = timm.create_model(
+        name,
+        pretrained=False,
+        num_classes=0,
+        dynamic_img_size=True,
+        img_size=518 if patch == 14 else 224,
+    ).eval()
+    theirs.load_state_dict(backbone.network.state_dict())
+    images = torch.randn(1, 3, height, width)
+    padded = torch.zeros(1, 3, grid[0] * patch, grid[1] * patch)
+    padded[:, :, :height, :width] = images
+    with torch.no_grad():
+        maps = backbone.pyramid(images)
+        depth = len(theirs.blocks)
+        expected = theirs.get_intermediate_layers(
+            padded, [depth * n // 4 - 1 for n in (1, 2, 3, 4)], reshape=True, norm=True
+        )
+    assert [tuple(one.shape[-2:]) for one in maps] == [grid] * 4 == [backbone.grid(*size)] * 4
+    for ours, other in zip(maps, expected, strict=True):
+        torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-4)
+
+
+def test_frozen_blocks_of_a_transformer_do_not_train():
+    backbone = backbones.build(name="vit_tiny_patch16_224", frozen_blocks=11).train()
+    backbone(torch.randn(1, 3, 32, 48)).square().mean().backward()
+    trained = {name for name, p in backbone.named_parameters() if p.grad is not None}
+    assert trained and all(
+        name.startswith(("network.blocks.11.", "network.norm.")) for name in trained
+    )
+    with pytest.raises(InputError, match="vit_tiny_patch16_224 has 12 blocks, not 13"):
+        backbones.build(name="vit_tiny_patch16_224", frozen_blocks=13)
+
+
+def test_weights_of_a_transformer_fit_another_size_of_image(tmp_path):
+    """Positional embeddings learnt at 384 pixels become those of a network of 224."""
+    import timm
+    from safetensors.torch import save_file
+
+    from workflow_scripts.models.feature_maps import load_backbone
+
+    torch.manual_seed(0)
+    file = tmp_path / "vit.safetensors"
+    save_file(timm.create_model("vit_tiny_patch16_384", pretrained=False).state_dict(), file)
+    backbone = load_backbone(backbones.settings(name="vit_tiny_patch16_224", weights=str(file)))
+    assert backbone.network.pos_embed.shape[1] == 1 + 14 * 14

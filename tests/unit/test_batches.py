@@ -1,8 +1,15 @@
 import numpy as np
 import pytest
 
-from workflow_scripts.training.batches import StepSampler, step_batch, steps_per_epoch
-from workflow_scripts.training.randomness import AUGMENTATION, ORDER, epoch_order, generator
+from workflow_scripts.training.randomness import (
+    AUGMENTATION,
+    ORDER,
+    StepSampler,
+    epoch_order,
+    generator,
+    step_batch,
+    steps_per_epoch,
+)
 
 
 def test_an_epoch_visits_every_image_and_fills_the_last_batch_with_its_first():

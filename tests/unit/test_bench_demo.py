@@ -131,7 +131,7 @@ def test_what_a_run_has_started_ends_with_it(tmp_path):
         "import os, sys\n"
         "from pathlib import Path\n"
         "from tools.benchmarks.demo_run import _run\n"
-        "from workflow_scripts.console.ending import ending_cleanly\n"
+        "from workflow_scripts.console.job import ending_cleanly\n"
         "with ending_cleanly():\n"
         f"    _run(['sh', '-c', {jobs!r}], Path('log'), dict(os.environ))\n"
     )

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from workflow_scripts.evaluation.bootstrap import image_counts, paired_difference
-from workflow_scripts.evaluation.confusion import Confusion
-from workflow_scripts.evaluation.evaluation_file import Evaluation
+from workflow_scripts.evaluation.confusion import Confusion, Evaluation
 
 
 def evaluation(error: float, images: int = 40, seed: int = 0) -> Evaluation:

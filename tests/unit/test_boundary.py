@@ -3,9 +3,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from workflow_scripts.models.backbones import Backbone, build_backbone
-from workflow_scripts.settings.backbone import BackboneSettings
 
+from tests import backbones
 from tests.random_walk_oracle import pixels_between
 from workflow_scripts.models.boundary import (
     BoundaryNetwork,
@@ -14,26 +13,26 @@ from workflow_scripts.models.boundary import (
     pair_counts,
     reduce_labels,
 )
+from workflow_scripts.models.feature_maps import Level, StagedBackbone
 from workflow_scripts.models.path_index import half_disc, path_affinities
 
 
-class TinyBackbone(Backbone):
+class TinyBackbone(StagedBackbone):
     """Five 3×3 convolutions with the strides of ResNet-50, or of networks with a stem of stride 2."""
 
     def __init__(self, strides: tuple[int, ...] = (4, 4, 8, 16, 16)) -> None:
-        super().__init__(frozen_stages=5)
-        self.channels, self.strides = (4, 5, 6, 7, 8), strides
-        before = (3, *self.channels)
+        channels = (4, 5, 6, 7, 8)
         steps = np.array(strides) // np.array((1, *strides[:-1]))
-        self.layers = nn.ModuleList(
-            nn.Sequential(
+        layers = {
+            f"layer{number}": nn.Sequential(
                 nn.Conv2d(a, b, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(int(step), ceil_mode=True)
             )
-            for a, b, step in zip(before, self.channels, steps, strict=False)
-        )
-
-    def stage_modules(self):
-        return list(self.layers)
+            for number, (a, b, step) in enumerate(
+                zip((3, *channels), channels, steps, strict=False)
+            )
+        }
+        levels = [Level(*level) for level in zip(channels, strides, strict=True)]
+        super().__init__(layers, [(name,) for name in layers], levels, frozen_stages=5)
 
 
 def network(**options) -> BoundaryNetwork:
@@ -41,7 +40,6 @@ def network(**options) -> BoundaryNetwork:
     result = BoundaryNetwork(TinyBackbone(**options)).eval()
     for parameter in result.parameters():
         nn.init.normal_(parameter, std=0.3)
-    result.displacement.mean.copy_(torch.tensor([0.5, -0.25]))
     return result
 
 
@@ -69,9 +67,9 @@ def test_path_affinities_refuse_a_map_without_a_single_pair():
         path_affinities(torch.zeros(1, 18, 18), 10)
 
 
-def losses_by_loops(edge, displacement, labels, radius):
+def losses_by_loops(edge, labels, radius):
     """IRN's losses, pair by pair."""
-    sums, counts = np.zeros(5), np.zeros(3)
+    sums, counts = np.zeros(3), np.zeros(3)
     batch, height, width = labels.shape
     reach = radius - 1
     for n in range(batch):
@@ -85,49 +83,32 @@ def losses_by_loops(edge, displacement, labels, radius):
                         if 255 in (labels[a], labels[b]):
                             continue
                         largest = max(edge[n][p] for p in pixels_between(a[1:], b[1:]))
-                        difference = displacement[n, :, y, x] - displacement[n, :, y + dy, x + dx]
-                        if labels[a] != labels[b]:
-                            counts[2] += 1
-                            sums[2] += -np.log(largest + 1e-5)
-                        elif labels[a] == 0:
-                            counts[0] += 1
-                            sums[0] += -np.log(1 - largest + 1e-5)
-                            sums[4] += np.abs(difference).mean()
-                        else:
-                            counts[1] += 1
-                            sums[1] += -np.log(1 - largest + 1e-5)
-                            sums[3] += np.abs(difference - (dy, dx)).mean()
+                        kind = 2 if labels[a] != labels[b] else int(labels[a] != 0)
+                        counts[kind] += 1
+                        sums[kind] += -np.log((largest if kind == 2 else 1 - largest) + 1e-5)
     background, foreground, unlike = np.maximum(counts, 1)
-    like = (sums[0] / background + sums[1] / foreground) / 2
-    return counts, [like, sums[2] / unlike, sums[3] / foreground, sums[4] / background]
+    return counts, [(sums[0] / background + sums[1] / foreground) / 2, sums[2] / unlike]
 
 
 @pytest.mark.parametrize("values", [[0, 1, 2, 255], [1, 255], [255]])
 def test_losses_agree_with_loops_over_pairs(values):
     random = np.random.default_rng(0)
     logits = random.normal(size=(2, 1, 8, 9)) * 2
-    displacement = random.normal(size=(2, 2, 8, 9)) * 3
     labels = np.kron(random.choice(values, (2, 4, 5)), np.ones((1, 2, 2), int))[:, :8, :9]
     edge = 1 / (1 + np.exp(-logits[:, 0]))
-    counts, expected = losses_by_loops(edge, displacement, labels, 4)
+    counts, expected = losses_by_loops(edge, labels, 4)
     given = torch.tensor(labels)
     assert pair_counts(given, 4).tolist() == counts.tolist()
-    losses = boundary_losses(
-        torch.tensor(logits), torch.tensor(displacement), given, pair_counts(given, 4), 4
-    )
+    losses = boundary_losses(torch.tensor(logits), given, pair_counts(given, 4), 4)
     np.testing.assert_allclose(losses.numpy(), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_losses_of_parts_add_up_to_the_loss_of_the_batch():
     torch.manual_seed(0)
-    logits, displacement = torch.randn(4, 1, 8, 9), torch.randn(4, 2, 8, 9)
-    labels = torch.randint(0, 3, (4, 8, 9))
+    logits, labels = torch.randn(4, 1, 8, 9), torch.randint(0, 3, (4, 8, 9))
     counts = pair_counts(labels, 4)
-    whole = boundary_losses(logits, displacement, labels, counts, 4)
-    halves = [
-        boundary_losses(logits[s], displacement[s], labels[s], counts, 4)
-        for s in (slice(0, 1), slice(1, 4))
-    ]
+    whole = boundary_losses(logits, labels, counts, 4)
+    halves = [boundary_losses(logits[s], labels[s], counts, 4) for s in (slice(0, 1), slice(1, 4))]
     torch.testing.assert_close(whole, halves[0] + halves[1])
 
 
@@ -153,80 +134,76 @@ def test_branches_agree_with_the_published_architecture(size):
     net = network()
     tensors = net.state_dict()
     images = torch.randn(2, 3, *size)
-    maps = net.backbone.stages(images)
+    maps = net.backbone.pyramid(images)
     height, width = maps[1].shape[-2:]
     edges = [
         branch_by_hand(maps, tensors, "edge", i, scale, 4)[..., :height, :width]
         for i, scale in enumerate([1, 1, 2, 4, 4])
     ]
     logits = F.conv2d(torch.cat(edges, 1), tensors["edge.head.weight"], tensors["edge.head.bias"])
-    parts = [
-        branch_by_hand(maps, tensors, "displacement", i, scale, groups)
-        for i, (scale, groups) in enumerate([(1, 8), (1, 16), (1, 16), (2, 16), (2, 16)])
-    ]
-    h8, w8 = maps[2].shape[-2:]
-    x = torch.cat([part[..., :h8, :w8] for part in parts[2:]], 1)
-    for name, scale, join in (("coarse", 2, parts[:2]), ("fine", 1, [])):
-        x = F.conv2d(x, tensors[f"displacement.{name}.conv.weight"])
-        norm = f"displacement.{name}.norm"
-        x = F.group_norm(x, 16, tensors[norm + ".weight"], tensors[norm + ".bias"])
-        x = F.relu(F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False))
-        x = torch.cat([*join, x[..., :height, :width]], 1)
-    displacement = F.conv2d(x, tensors["displacement.head.weight"])
     with torch.no_grad():
         ours = net(images)
-    assert ours[0].shape == (2, 1, -(-size[0] // 4), -(-size[1] // 4))
-    torch.testing.assert_close(ours[0], logits, rtol=1e-4, atol=1e-4)
-    mean = torch.tensor([0.5, -0.25])[:, None, None]
-    torch.testing.assert_close(ours[1], displacement - mean, rtol=1e-4, atol=1e-4)
-    net.train()
+    assert ours.shape == (2, 1, -(-size[0] // 4), -(-size[1] // 4))
+    torch.testing.assert_close(ours, logits, rtol=1e-4, atol=1e-4)
+
+
+def test_networks_of_earlier_versions_load_without_their_displacement_branch():
+    net, old = network(), network(strides=(4, 4, 8, 16, 16)).state_dict()
+    net.load_state_dict({**old, "displacement.head.weight": torch.zeros(2, 8, 1, 1)})
+    assert all(torch.equal(value, old[key]) for key, value in net.state_dict().items())
+    with pytest.raises(RuntimeError, match="elsewhere"):
+        net.load_state_dict({**old, "elsewhere": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("size", [(28, 56), (29, 31)])
+def test_a_transformer_gives_boundaries_at_stride_4(size):
+    backbone = backbones.build(name="vit_tiny_patch16_224")
+    net = BoundaryNetwork(backbone).eval()
     with torch.no_grad():
-        torch.testing.assert_close(net(images)[1], displacement, rtol=1e-4, atol=1e-4)
+        logits = net(torch.randn(1, 3, *size))
+    assert logits.shape == (1, 1, -(-size[0] // 4), -(-size[1] // 4))
 
 
 def test_inference_joins_logits_of_the_mirror_image_and_pads():
     net = network()
     image = torch.randn(1, 3, 37, 50)
-    edge, displacement = infer_boundaries(net, image, least_side=64)
+    edge = infer_boundaries(net, image, least_side=64)
     padded = torch.zeros(2, 3, 64, 64)
     padded[:1, :, :37, :50], padded[1:, :, :37, :50] = image, image.flip(-1)
     with torch.no_grad():
-        logits, field = net(padded)
+        logits = net(padded)
     logits = logits[:, 0, :10, :13]
     expected = torch.sigmoid((logits[0] + logits[1].flip(-1)) / 2)
     assert edge.shape == (1, 10, 13)
     torch.testing.assert_close(edge[0], expected)
-    torch.testing.assert_close(displacement, field[:1, :, :10, :13])
-    larger, _ = infer_boundaries(net, torch.randn(1, 3, 70, 20), least_side=64)
+    larger = infer_boundaries(net, torch.randn(1, 3, 70, 20), least_side=64)
     assert larger.shape == (1, 18, 5)
 
 
 def test_edges_of_a_mirrored_image_are_mirrored():
     net = network()
     image = torch.randn(1, 3, 48, 64)
-    edge, _ = infer_boundaries(net, image)
-    mirrored, _ = infer_boundaries(net, image.flip(-1))
+    edge = infer_boundaries(net, image)
+    mirrored = infer_boundaries(net, image.flip(-1))
     torch.testing.assert_close(mirrored, edge.flip(-1))
 
 
 @pytest.mark.parametrize("strides", [(2, 4, 8, 16, 16), (2, 4, 8, 16, 32), (4, 4, 8, 8, 8)])
 def test_other_strides_give_maps_of_stride_4(strides):
-    logits, displacement = network(strides=strides)(torch.randn(1, 3, 70, 45))
-    assert logits.shape == (1, 1, 18, 12)
-    assert displacement.shape == (1, 2, 18, 12)
+    assert network(strides=strides)(torch.randn(1, 3, 70, 45)).shape == (1, 1, 18, 12)
 
 
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet_lite0"])
-def test_backbones_do_not_train_but_the_branches_do(name):
-    settings = BackboneSettings(name=name, frozen_stages=5)
-    net = BoundaryNetwork(build_backbone(settings)).train()
+def test_backbones_do_not_train_but_the_branch_does(name):
+    settings = backbones.settings(name=name, frozen_stages=5)
+    net = BoundaryNetwork(settings.build()).train()
     assert not net.backbone.training
     before = {key: value.clone() for key, value in net.backbone.state_dict().items()}
-    logits, displacement = net(torch.randn(1, 3, 65, 40))
-    assert logits.shape[-2:] == displacement.shape[-2:] == (17, 10)
+    logits = net(torch.randn(1, 3, 65, 40))
+    assert logits.shape[-2:] == (17, 10)
     labels = torch.zeros(1, 17, 10, dtype=torch.long)
     labels[:, 8:] = 1
-    boundary_losses(logits, displacement, labels, pair_counts(labels, 4), 4).sum().backward()
+    boundary_losses(logits, labels, pair_counts(labels, 4), 4).sum().backward()
     for key, parameter in net.named_parameters():
         assert (parameter.grad is None) == key.startswith("backbone.")
     after = net.backbone.state_dict()
@@ -245,11 +222,11 @@ def test_learning_finds_the_boundary_between_two_halves():
     optimiser = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=3e-3)
     first = None
     for _ in range(40):
-        loss = boundary_losses(*net(images), reduced, counts, 4).sum() / 2
+        loss = boundary_losses(net(images), reduced, counts, 4).sum() / 2
         first = loss.item() if first is None else first
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     assert loss.item() < 0.6 * first
-    edge, _ = infer_boundaries(net.eval(), images)
+    edge = infer_boundaries(net.eval(), images)
     assert edge[:, :, 7:9].mean() > 2 * edge[:, :, [2, 3, 12, 13]].mean()

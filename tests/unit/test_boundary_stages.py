@@ -7,15 +7,15 @@ import torch.nn.functional as F
 from PIL import Image
 from pydantic import ValidationError
 
+from tests import backbones
 from workflow_scripts import propagate, train_boundary
 from workflow_scripts.datasets.index import IndexRow, read_index, write_index
 from workflow_scripts.errors import InputError
-from workflow_scripts.models.weights import imagenet_weights
-from workflow_scripts.refinement.random_walk import normalise_globally
-from workflow_scripts.settings.boundary import TrainBoundarySettings
+from workflow_scripts.models.boundary_settings import TrainBoundarySettings
+from workflow_scripts.refinement.random_walk import BoundaryWalk, normalise_globally
 from workflow_scripts.storage.activations import ActivationReader, ActivationWriter, enlarged
 from workflow_scripts.storage.masks import MaskWriter
-from workflow_scripts.training import session
+from workflow_scripts.training import training_stage
 
 SIZES = [(48, 64), (48, 64), (45, 37), (48, 64), (45, 37), (20, 64)]
 LABELS = [["cat"], ["cat", "dog"], ["dog"], [], ["cat"], ["dog", "cow"]]
@@ -82,14 +82,14 @@ def walk(folder, model, name, *more):
 def test_replaced_weights_belong_to_another_training(dataset, tmp_path, monkeypatch):
     """A checkpoint of the same path, but other content, is not resumed from."""
     weights = tmp_path / "weights.pth"
-    tensors = imagenet_weights("efficientnet_lite0")[0]
+    tensors = backbones.settings(name="efficientnet_lite0").published()[0]
     found = []
 
     def stop(network, task, images, settings, name, run):
         found.append(run.checkpoint.fingerprint)
         raise InputError("far enough")
 
-    monkeypatch.setattr(session, "train", stop)
+    monkeypatch.setattr(training_stage, "train", stop)
     for change in (0, 0, 1):
         tensors["conv_stem.weight"] = tensors["conv_stem.weight"] + change
         torch.save(tensors, weights)
@@ -107,7 +107,7 @@ def test_training_is_repeatable_and_writes_its_history(dataset, model):
 
 
 def test_propagated_activations_fill_0_to_1_and_batches_change_nothing(dataset, model, monkeypatch):
-    monkeypatch.setitem(propagate.WINDOW, "cpu", 1)
+    monkeypatch.setitem(propagate.PIXELS, "cpu", 1)
     alone = walk(dataset, model, "alone.safetensors")
     records = read_index(dataset / "index.csv").records
     assert list(alone) == [record.id for record in records]
@@ -118,10 +118,37 @@ def test_propagated_activations_fill_0_to_1_and_batches_change_nothing(dataset, 
             large = enlarged(activation, record.height, record.width)
             assert activation.min() >= 0
             assert large.max() == pytest.approx(1, abs=1e-3)
-    monkeypatch.setitem(propagate.WINDOW, "cpu", 4)
+    monkeypatch.setitem(propagate.PIXELS, "cpu", 4 * 64 * 64)
     together = walk(dataset, model, "together.safetensors")
     for image, activation in alone.items():
         np.testing.assert_allclose(together[image], activation, atol=2e-3)
+
+
+def test_images_are_taken_together_by_their_pixels(dataset):
+    records = read_index(dataset / "index.csv").records
+    sizes = [[r.height * r.width for r in part] for part in propagate.windows(records, 6500, 0)]
+    assert sizes == [[3072, 3072], [1665, 3072, 1665], [1280]]
+    padded = propagate.windows(records, 2 * 64 * 64, 64)
+    assert [len(part) for part in padded] == [2, 2, 2]
+    assert [len(part) for part in propagate.windows(records, 1, 0)] == [1] * 6
+
+
+def test_what_does_not_fit_into_the_gpus_memory_is_halved(dataset, model, monkeypatch):
+    expected = walk(dataset, model, "expected.safetensors")
+    whole = BoundaryWalk.propagated
+    tried = []
+
+    def small(self, images, activations):
+        tried.append(len(images))
+        if len(images) > 1:
+            raise torch.cuda.OutOfMemoryError("too little")
+        return whole(self, images, activations)
+
+    monkeypatch.setattr(BoundaryWalk, "propagated", small)
+    found = walk(dataset, model, "halved.safetensors")
+    assert tried == [3, 1, 2, 1, 1, 2, 1, 1, 1]
+    for image, activation in expected.items():
+        np.testing.assert_allclose(found[image], activation, atol=2e-3)
 
 
 def test_no_step_leaves_the_activations_as_they_were_but_at_boundaries(dataset, model):

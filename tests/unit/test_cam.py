@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
-from workflow_scripts.models.cam import CamNetwork, multi_label_loss
 
 from tests.tiny_backbone import TinyBackbone
+from workflow_scripts.models.classification import CamNetwork, multi_label_loss
 
 
 def test_loss_is_multi_label_soft_margin():

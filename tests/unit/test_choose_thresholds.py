@@ -15,6 +15,8 @@ from workflow_scripts import (
     validate_thresholds,
 )
 from workflow_scripts.datasets.index import IndexRow, read_index, write_index
+from workflow_scripts.doors.threshold_rule import THRESHOLD_RULES, ThresholdSettings
+from workflow_scripts.doors.usage import code_of, uses
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.run_results import RunFolder, source_key, threshold_of
 from workflow_scripts.evaluation.threshold_sweep import (
@@ -24,7 +26,7 @@ from workflow_scripts.evaluation.threshold_sweep import (
     write_sweeps,
 )
 from workflow_scripts.evaluation.truth import read_truth
-from workflow_scripts.planning.fingerprint import code_digests
+from workflow_scripts.fingerprint import code_digests
 from workflow_scripts.planning.workflow import Workflow
 from workflow_scripts.settings.seeds import SeedSettings
 from workflow_scripts.storage.activations import ActivationReader, ActivationWriter
@@ -120,8 +122,68 @@ def test_without_colours_to_separate_the_consensus_chooses(
     assert "no threshold separates the colours" in capsys.readouterr().err
 
 
+RULE = """
+from workflow_scripts.doors.threshold_rule import ThresholdRule
+
+
+class Rule(ThresholdRule):
+    name = "{name}"
+    reads_images = True
+    finds_none = "it is a toy"
+
+    def choose(self, statistics, sample):
+        images = list(sample)
+        assert images and all(image.pixels.shape[2] == 3 for image in images)
+        assert all(len(image.activation) == len(image.labels) for image in images)
+        return {chosen}
+"""
+
+
+@pytest.fixture
+def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rules of plug-ins are gone after the test."""
+    monkeypatch.setattr(THRESHOLD_RULES, "_plugged", {})
+
+
+def test_a_rule_of_a_plug_in_chooses(
+    run_folder: Path, plugged: None, capsys: pytest.CaptureFixture
+) -> None:
+    output = run_folder / "chosen.json"
+
+    def choose(name: str, chosen: str) -> int:
+        plugin = run_folder / f"{name}.py"
+        plugin.write_text(RULE.format(name=name, chosen=chosen))
+        words = ["--plugins", str(plugin), "--rule", name, "--output", str(output)]
+        return choose_thresholds.main([*flags(run_folder), *words])
+
+    assert choose("toy_middle", "float(statistics.thresholds[50])") == 0
+    chosen = read_thresholds(output)
+    assert (chosen.rule, chosen.pseudo_mask) == ("toy_middle", pytest.approx(0.505))
+    assert list(chosen.candidates) == ["toy_middle", "consensus"]
+    assert choose("toy_none", "None") == 0
+    assert read_thresholds(output).rule == "consensus"
+    assert "toy_none: it is a toy: taken is that of consensus" in capsys.readouterr().err
+    assert choose("toy_high", "1.5") == 2
+    assert "`toy_high`: chose 1.5, expected a number between 0 and 1" in capsys.readouterr().err
+
+
+def test_a_rule_that_there_is_not_is_named(run_folder: Path, capsys: pytest.CaptureFixture) -> None:
+    words = ["--output", str(run_folder / "chosen.json"), "--rule", "colors"]
+    assert choose_thresholds.main([*flags(run_folder), *words]) == 2
+    message = capsys.readouterr().err
+    assert "there is no threshold rule `colors`; did you mean `colours`?" in message
+
+
+def test_the_code_of_the_rules_that_may_decide_counts() -> None:
+    settings = ThresholdSettings(rule="colours", seed_rule="consensus")
+    digests = code_of("choose_thresholds", uses(settings))
+    assert {"threshold_rules.colours", "threshold_rules.consensus"} <= digests.keys()
+    digests = code_of("choose_thresholds", uses(ThresholdSettings(rule="consensus")))
+    assert "threshold_rules.consensus" in digests and "threshold_rules.colours" not in digests
+
+
 def test_the_stage_cannot_reach_ground_truth() -> None:
-    assert "evaluation.truth" not in code_digests("choose_thresholds")
+    assert "evaluation.truth" not in code_of("choose_thresholds", uses(ThresholdSettings()))
     assert "evaluation.truth" in code_digests("validate_thresholds")
 
 

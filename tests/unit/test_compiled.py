@@ -84,3 +84,48 @@ def test_the_sweep_counts_pixels_there(nowhere_to_write):
         names["first_bins"](thresholds),
     )
     assert counts[1, 0].tolist() == [0, 16]
+
+
+@pytest.fixture
+def module(tmp_path):
+    """A package with one kernel, whose compiled code is kept in a folder `cache`."""
+    package = tmp_path / "workflow_scripts"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "refinement" / "sample.py").write_text(
+        "from workflow_scripts.storage.compiled import compiled\n"
+        "@compiled\n"
+        "def plus_one(x):\n"
+        "    return x + 1\n"
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize("number", ["ENOSPC", "EDQUOT", "EROFS"])
+def test_a_disk_that_takes_nothing_ends_no_stage(module, number):
+    code = (
+        "import errno, logging, os, tempfile\n"
+        "from numba.core.caching import IndexDataCacheFile\n"
+        "def full(*_):\n"
+        f"    raise OSError(errno.{number}, os.strerror(errno.{number}), 'sample.nbi')\n"
+        "IndexDataCacheFile.save = full\n"
+        "logging.basicConfig()\n"
+        "from workflow_scripts.refinement.sample import plus_one\n"
+        "print(plus_one(1), plus_one(1.5))\n"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(module / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=module, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.stdout == "2 2.5\n", done.stderr
+    assert done.stderr.count("compiled code cannot be kept") == 1
+
+
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+def test_damaged_files_are_made_anew(module, ending):
+    assert compilations(module) == 1
+    (kept,) = (module / "cache").rglob(f"*plus_one*.{ending}")
+    for content in (b"", kept.read_bytes()[:-20], b"\x80\x05junk"):
+        kept.write_bytes(content)
+        assert compilations(module) == 1
+        assert compilations(module) == 0

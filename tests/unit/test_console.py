@@ -3,7 +3,10 @@
 import errno
 import importlib
 import logging
+import os
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -11,14 +14,14 @@ from typing import Any, Literal
 import pytest
 import yaml
 from pydantic import BaseModel, Field
-from workflow_scripts.settings.cam import TrainCamSettings
 
 from workflow_scripts.console.arguments import parse
 from workflow_scripts.console.stage import StageFiles, run_stage
 from workflow_scripts.errors import InputError
-from workflow_scripts.planning.configuration import WorkflowSettings
-from workflow_scripts.settings.base import Settings, leaves, render_flags, validate
-from workflow_scripts.settings.dense_crf import CrfSettings
+from workflow_scripts.methods.cam import TrainCamSettings
+from workflow_scripts.planning.configuration import read_configuration
+from workflow_scripts.settings.base import Settings, leaves, render_flags
+from workflow_scripts.settings.crf import CrfSettings
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 NO_VALUES: dict[str, Any] = {}
@@ -49,8 +52,8 @@ def stage_settings() -> dict[str, Settings]:
     for name in ("config", "voc12", "coco14", "folder"):
         files[name] = yaml.safe_load((CONFIG / f"{name}.yaml").read_text())
     for name, values in files.items():
-        workflow = validate(WorkflowSettings, values, name)
-        for field in WorkflowSettings.model_fields:
+        workflow = read_configuration(values, name)
+        for field in type(workflow).model_fields:
             value = getattr(workflow, field)
             # Files take the place of stages: no stage has these as its settings.
             if isinstance(value, Settings) and field != "checkpoints":
@@ -125,11 +128,11 @@ def test_an_unknown_flag_ends_with_exit_code_2(capsys: pytest.CaptureFixture[str
 
 
 STAGES = {
-    "train_cam": ["--training-epochs N", "(default: 5)", "(default: resnet50)"],
-    "infer_cam": ["--scales [X ...]", "(default: 1.0 0.5 1.5 2.0)"],
+    "train cam": ["--training-epochs N", "(default: 5)", "(default: resnet50)"],
+    "infer cam": ["--scales [X ...]", "(default: 1.0 0.5 1.5 2.0)"],
     "refine_seeds": ["--foreground-threshold", "(default: 0.3)", "--crf-bilateral-sxy"],
-    "train_amn": ["--no-label-conditioning", "(default: 6 12 18 24)", "(default: adam)"],
-    "infer_amn": ["--seeds PATH", "(required)"],
+    "train amn": ["--no-label-conditioning", "(default: 6 12 18 24)", "(default: adam)"],
+    "infer amn": ["--seeds PATH", "(required)"],
     "make_pseudo_masks": ["--refinement {crf,none}", "(default: crf)"],
     "sweep_thresholds": ["--step X", "(default: 0.01)"],
     "train_segmentation": ["--backbone-output-stride N", "(default: 8)", "(default: 0.00025)"],
@@ -141,11 +144,17 @@ STAGES = {
 }
 
 
+def started(stage: str, *arguments: str) -> int:
+    """Run a stage by its module's name, and its entry's where it has one."""
+    module, *entry = stage.split()
+    code: int = importlib.import_module(f"workflow_scripts.{module}").main([*entry, *arguments])
+    return code
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_help_states_inputs_outputs_and_defaults(stage: str, capsys: pytest.CaptureFixture[str]):
-    module = importlib.import_module(f"workflow_scripts.{stage}")
     with pytest.raises(SystemExit) as ended:
-        module.main(["--help"])
+        started(stage, "--help")
     assert ended.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "inputs, outputs:" in text
@@ -156,22 +165,20 @@ def test_help_states_inputs_outputs_and_defaults(stage: str, capsys: pytest.Capt
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_missing_inputs_are_all_named(stage: str, capsys: pytest.CaptureFixture[str]):
-    module = importlib.import_module(f"workflow_scripts.{stage}")
-    assert module.main([]) == 2
+    assert started(stage) == 2
     text = capsys.readouterr().err
     assert f"python -m workflow_scripts.{stage}: " in text
     assert "index: missing" in text
     assert "Traceback" not in text and len(text.splitlines()) < 20
 
 
-@pytest.mark.parametrize("stage", ["train_cam", "infer_cam", "refine_seeds"])
+@pytest.mark.parametrize("stage", ["train cam", "infer cam", "refine_seeds"])
 def test_a_missing_index_is_one_line(stage: str, tmp_path, capsys: pytest.CaptureFixture[str]):
-    module = importlib.import_module(f"workflow_scripts.{stage}")
-    flags = {"train_cam": [], "infer_cam": ["--split", "train", "--model", "m"]}.get(
+    flags = {"train cam": [], "infer cam": ["--split", "train", "--model", "m"]}.get(
         stage, ["--split", "train", "--activations", "a", "--composition", "c"]
     )
     arguments = ["--index", str(tmp_path / "index.csv"), "--output", str(tmp_path / "out"), *flags]
-    assert module.main(arguments) == 2
+    assert started(stage, *arguments) == 2
     text = capsys.readouterr().err
     assert f"{stage}: error: " in text and "index.csv" in text
     assert "Traceback" not in text
@@ -210,11 +217,33 @@ def test_a_users_mistake_has_no_traceback(tmp_path: Path, capsys: pytest.Capture
         assert "Traceback" not in text
 
 
-def test_a_full_disk_has_no_traceback(tmp_path: Path):
-    code, log = ended(raising(OSError(errno.ENOSPC, "No space left", "out.zip")), tmp_path)
+@pytest.mark.parametrize(
+    "number, words",
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "your quota of disk space is used up"),
+        (errno.EFBIG, "the limit of a file's size is reached"),
+    ],
+)
+def test_a_full_disk_has_no_traceback(tmp_path: Path, number: int, words: str):
+    code, log = ended(raising(OSError(number, "No space left", "out.zip")), tmp_path)
     assert code == 1
-    assert "the disk is full at out.zip; free some space, run again" in log
+    assert f"{words} at out.zip; free some space, run again" in log
     assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_terminals_of_any_encoding(tmp_path: Path, encoding: str):
+    """Words of the field's signs and file names of any bytes, on a terminal that lacks them."""
+    name = os.fsencode(tmp_path / "bild ×") + b"\xfc.csv"
+    stage = [sys.executable, "-m", "workflow_scripts.evaluate_masks"]
+    for arguments in (["--help"], ["--index", name, "--output", name, "--log", tmp_path / "log"]):
+        done = subprocess.run(
+            [*stage, *arguments], cwd=CONFIG.parent, capture_output=True, timeout=60, check=False,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+        )  # fmt: skip
+        assert done.returncode in (0, 2)
+        assert b"Traceback" not in done.stderr and b"Logging error" not in done.stderr
 
 
 def test_a_defect_keeps_its_traceback(tmp_path: Path):

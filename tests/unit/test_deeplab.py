@@ -1,10 +1,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from workflow_scripts.models.deeplab import DeepLab, segmentation_loss
 
 from tests.tiny_backbone import TinyBackbone
 from workflow_scripts.models.aspp import Aspp
+from workflow_scripts.models.segmentation import segmentation_loss
+from workflow_scripts.segmenters.deeplab_v2 import DeepLabV2
+from workflow_scripts.segmenters.mlp import MlpDecoder
 
 
 def test_aspp_is_the_sum_of_dilated_convolutions():
@@ -28,9 +30,31 @@ def test_aspp_starts_at_the_published_weights():
 
 
 def test_deeplab_has_a_channel_for_background_and_each_class():
-    network = DeepLab(TinyBackbone(8), 4, (1, 2)).eval()
+    network = DeepLabV2(dilations=(1, 2)).build(TinyBackbone(8), 4).eval()
     with torch.no_grad():
         assert network(torch.zeros(2, 3, 32, 48)).shape == (2, 5, 2, 3)
+
+
+@pytest.mark.parametrize("levels", [1, 4, 9])
+def test_the_light_decoder_joins_levels_at_the_finest_of_them(levels):
+    torch.manual_seed(0)
+    backbone = TinyBackbone(8)
+    network = MlpDecoder(width=16, levels=levels).build(backbone, 4).eval()
+    images = torch.randn(2, 3, 36, 50)
+    with torch.no_grad():
+        logits = network(images)
+        maps = backbone.pyramid(images)[-levels:]
+        joined = torch.cat(
+            [
+                F.interpolate(p(m), size=maps[0].shape[-2:], mode="bilinear", align_corners=False)
+                for p, m in zip(network.projections, maps, strict=True)
+            ],
+            dim=1,
+        )
+        fused = F.relu(network.fuse[1](network.fuse[0](joined)))
+        torch.testing.assert_close(logits, network.classifier(fused))
+    stride = backbone.levels[-min(levels, 5)].stride
+    assert logits.shape == (2, 5, -(-36 // stride), -(-50 // stride))
 
 
 def test_loss_is_the_mean_over_labelled_pixels_and_parts_add_up():

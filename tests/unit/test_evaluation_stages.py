@@ -10,8 +10,7 @@ from PIL import Image
 
 from workflow_scripts import evaluate_masks, sweep_thresholds
 from workflow_scripts.datasets.index import IndexRow, read_index, write_index
-from workflow_scripts.evaluation.confusion import Confusion
-from workflow_scripts.evaluation.evaluation_file import merge_evaluations, read_evaluation
+from workflow_scripts.evaluation.confusion import Confusion, merge_evaluations, read_evaluation
 from workflow_scripts.evaluation.threshold_sweep import read_sweeps
 from workflow_scripts.refinement.thresholding import dataset_labels, local_labels
 from workflow_scripts.storage.activations import (

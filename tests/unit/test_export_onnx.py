@@ -11,12 +11,12 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
-from workflow_scripts.models.exportable import ExportableSegmentation
 
 from tests.tiny_models import CLASSES, save_segmentation
 from workflow_scripts.datasets.transforms import normalise
 from workflow_scripts.errors import InputError
 from workflow_scripts.export_onnx import check, main
+from workflow_scripts.models.segmentation import ExportableSegmentation
 from workflow_scripts.refinement.prediction import load_segmentation, predict
 from workflow_scripts.settings.export import ExportSettings
 from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings

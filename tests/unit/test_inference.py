@@ -8,19 +8,16 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from workflow_scripts.models.amn import AmnNetwork
-from workflow_scripts.models.amn_activations import amn_activations, channels_to_keep
-from workflow_scripts.models.backbones import build_backbone
-from workflow_scripts.models.cam import CamNetwork
-from workflow_scripts.models.cam_activations import cam_activations
-from workflow_scripts.models.inference import (
+
+from tests import backbones
+from tests.tiny_backbone import TinyBackbone
+from workflow_scripts.datasets.index import ImageRecord
+from workflow_scripts.models.classification import CamNetwork, cam_activations
+from workflow_scripts.models.multi_scale import (
     add_resized,
     maps_at_scales,
 )
-from workflow_scripts.settings.backbone import BackboneSettings
-
-from tests.tiny_backbone import TinyBackbone
-from workflow_scripts.datasets.index import ImageRecord
+from workflow_scripts.models.per_pixel import AmnNetwork, amn_activations, channels_to_keep
 from workflow_scripts.refinement.thresholding import local_labels
 from workflow_scripts.storage.activation_maps import (
     ActivationMaps,
@@ -102,7 +99,7 @@ def reference_amn(
 def networks(request: pytest.FixtureRequest) -> tuple[CamNetwork, AmnNetwork]:
     torch.manual_seed(0)
     tiny = request.param == "tiny"
-    backbone = TinyBackbone(16) if tiny else build_backbone(BackboneSettings(name="resnet50"))
+    backbone = TinyBackbone(16) if tiny else backbones.build(name="resnet50")
     cam = CamNetwork(backbone, CLASSES).eval()
     amn = AmnNetwork(backbone, CLASSES, (1, 2), 0.1, label_conditioning=True).eval()
     return cam, amn

@@ -13,6 +13,7 @@ from tests.tiny_models import CLASSES, save_run
 from workflow_scripts.datasets.annotation_export import AnnotationWriter
 from workflow_scripts.datasets.images import read_image, read_mask
 from workflow_scripts.label import main
+from workflow_scripts.planning.configuration import configuration_of_run
 from workflow_scripts.refinement.labeller import Labeller
 
 
@@ -68,8 +69,9 @@ def test_masks_in_both_layouts_are_the_same(
 
 def test_a_higher_threshold_leaves_less_foreground(finished: Path, images: Path) -> None:
     image = read_image(images / "a.jpg")
+    settings, device = configuration_of_run(finished), torch.device("cpu")
     areas = [
-        (Labeller(finished, 0, "cam", t, torch.device("cpu")).mask(image, [1, 2]) > 0).sum()
+        (Labeller(finished, settings, 0, "cam", t, device).mask(image, [1, 2]) > 0).sum()
         for t in (0.2, 0.8)
     ]
     assert areas[0] > areas[1]
@@ -109,7 +111,7 @@ def test_mistakes_are_named(
     assert "no such folder; give the folder of a run" in error(of=tmp_path / "nowhere")
     (tmp_path / "bare").mkdir()
     assert "Finish the run" in error(of=tmp_path / "bare")
-    assert "train the network first" in error("--method", "amnesia")
+    assert "the run has cam, amn; name one of these" in error("--method", "amnesia")
     assert "train the network first" in error("--trial", "3")
     table = tmp_path / "labels.csv"
     table.write_text("image,labels\na.jpg,dgo\n")

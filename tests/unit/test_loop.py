@@ -5,6 +5,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +15,9 @@ import torch
 import torch.multiprocessing
 from torch import nn
 
-from tests.tiny_training import SmallMemory, TinyTask, tiny_settings, tiny_train
+from tests.tiny_training import SmallMemory, TinyImages, TinyTask, tiny_settings, tiny_train
 from workflow_scripts.errors import InputError
+from workflow_scripts.training import loop
 from workflow_scripts.training.distributed import World
 from workflow_scripts.training.loop import HISTORY_COLUMNS, total_steps
 
@@ -135,8 +138,95 @@ def test_a_loss_that_is_not_finite_says_what_to_do(tmp_path):
         tiny_train(tmp_path, wild)
 
 
+def test_a_loss_that_is_not_finite_ends_the_run_within_so_many_steps(tmp_path, monkeypatch):
+    """And no checkpoint of it is kept."""
+    monkeypatch.setattr(loop, "STEPS_BETWEEN_LOOKS", 5)
+    task = TinyTask(nan_at=7)
+    with pytest.raises(InputError, match="loss is nan at step 6"):
+        tiny_train(tmp_path, tiny_settings(epochs=20), task, images=100, checkpoint_seconds=1e9)
+    assert task.steps == 10
+    with pytest.raises(InputError, match="loss is nan at step 6"):
+        tiny_train(tmp_path, tiny_settings(epochs=20), TinyTask(nan_at=7), checkpoint_seconds=0)
+    task = TinyTask()
+    tiny_train(tmp_path, tiny_settings(epochs=20), task)
+    assert task.steps == 40 - 6
+
+
+def test_how_often_losses_are_looked_at_changes_nothing(tmp_path, monkeypatch):
+    expected, often = tiny_train(tmp_path / "often", tiny_settings())
+    monkeypatch.setattr(loop, "STEPS_BETWEEN_LOOKS", 1)
+    found, seldom = tiny_train(tmp_path / "seldom", tiny_settings())
+    assert_same(expected, found)
+    assert losses(seldom) == losses(often)
+
+
+def test_steps_do_not_wait_for_the_device(tmp_path, monkeypatch):
+    """Nothing is read from it but the losses, once an epoch here; torch draws seeds on the CPU."""
+    read = []
+    whole = torch.Tensor.item
+
+    def item(tensor):
+        read.append(tensor)
+        return whole(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "item", item)
+    looks = []
+    look = loop.Losses.look
+    monkeypatch.setattr(loop.Losses, "look", lambda self: looks.append(len(self)) or look(self))
+    tiny_train(tmp_path, tiny_settings("sgd"), images=20)
+    assert looks == [5, 5, 5]
+    assert [tensor for tensor in read if tensor.is_floating_point()] == []
+
+
+def test_a_killed_loader_process_ends_the_run_with_a_word_on_memory(tmp_path):
+    class Killed(TinyImages):
+        def __getitem__(self, key):
+            if torch.utils.data.get_worker_info() is not None and key[1] == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().__getitem__(key)
+
+    with pytest.raises(InputError, match=r"a loader process has ended .* memory"):
+        tiny_train(tmp_path, tiny_settings(), images=Killed(7), workers=1)
+
+
+def test_a_long_folder_for_temporary_files(tmp_path):
+    """The sockets by which loader processes deliver images lie in it, and have short names alone."""
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from tests.tiny_training import tiny_settings, tiny_train\n"
+        "from workflow_scripts.console.job import use_short_socket_paths\n"
+        "use_short_socket_paths()\n"
+        "print(tiny_train(Path(sys.argv[1]), tiny_settings(), workers=1)[1].rows[-1]['steps'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], cwd=Path(__file__).resolve().parents[2],
+        env={**os.environ, "TMPDIR": str(folder)}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout == "6\n", done.stderr
+
+
+def test_a_loader_process_that_cannot_deliver_ends_the_run(tmp_path):
+    """Without the short paths its sockets cannot be made: it must not be waited for."""
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from tests.tiny_training import tiny_settings, tiny_train\n"
+        "tiny_train(Path(sys.argv[1]), tiny_settings(), workers=1)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], cwd=Path(__file__).resolve().parents[2],
+        env={**os.environ, "TMPDIR": str(folder)}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "InputError: a loader process has ended" in done.stderr
+
+
 def test_a_batch_that_processes_cannot_share(tmp_path):
-    with pytest.raises(InputError, match="batch_size: 4 cannot be shared by 3 processes"):
+    with pytest.raises(InputError, match="batch_size: 4 images cannot be shared evenly by 3"):
         tiny_train(tmp_path, tiny_settings(), world=World(0, 3, torch.device("cpu")))
 
 
@@ -189,7 +279,7 @@ def test_micro_batches_give_the_gradients_of_the_batch(tmp_path):
         network = TinyNetwork(dropout=0).train()
         trainer = Trainer(network, TinyTask(), tiny_settings("sgd"), torch.float32, run)
         trainer.micro_batch = size
-        totals.append(trainer.step(batch))
+        totals.append(trainer.step(batch).item())
         weights.append(network.head.weight.detach())
     assert totals[1:] == pytest.approx([totals[0]] * 2, rel=1e-5)
     torch.testing.assert_close(weights[1], weights[0], rtol=1e-4, atol=1e-6)

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from workflow_scripts.storage.atomic import hidden_beside
 from workflow_scripts.storage.ownership import Ownership, machine, process_start
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -172,6 +174,34 @@ def test_of_many_that_find_a_stale_lock_one_goes_first(tmp_path):
         thread.join(20)
         assert not thread.is_alive()
     assert most[0] == 1
+
+
+def test_a_lock_that_says_nothing_is_stale_in_time(tmp_path):
+    """Its owner was killed, or met a full disk, between making the file and writing to it."""
+    (tmp_path / ".file.owner").write_text("")
+    with Ownership(tmp_path / "file", "task", beat_seconds=0.1, stale_seconds=0.5) as lock:
+        assert json.loads(lock.path.read_text())["process"] == str(os.getpid())
+
+
+def test_a_lock_that_cannot_be_written_leaves_none(tmp_path, monkeypatch):
+    def full(file, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="No space"), Ownership(tmp_path / "file", "task"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("letter", ["x", "ü"])
+def test_an_output_of_the_longest_name(tmp_path, letter):
+    name = letter * (254 // len(letter.encode()))
+    output, other = tmp_path / f"{name}a", tmp_path / f"{name}b"
+    hidden_beside(output, ".1a2b.partial").mkdir()
+    with Ownership(output, "task") as lock, Ownership(other, "task") as beside:
+        assert lock.path != beside.path
+        output.write_text("")
+    assert list(tmp_path.iterdir()) == [output]
 
 
 def test_processes_that_have_ended_have_no_start():

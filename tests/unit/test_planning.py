@@ -29,7 +29,7 @@ def test_paths_of_a_run():
     made = plan(run="mine", results="/big/disk")
     assert made.index == "/big/disk/mine/dataset/index.csv"
     assert made.path("{trial}", "cam") == "/big/disk/mine/{trial}/cam"
-    assert made.log("train_cam", "{trial}").startswith("/big/disk/mine/logs/train_cam/")
+    assert made.log("train", "{trial}").startswith("/big/disk/mine/logs/train/")
     assert made.benchmark("summarise").endswith("benchmarks/summarise/summarise.tsv")
 
 
@@ -68,8 +68,8 @@ def test_flags_of_variants_and_of_seeds():
         methods=["cam", "amn", "plain"],
         refine_seeds={"cam": {"foreground_threshold": 0.6}},
     )
-    assert "--no-balance" in made.amn_flags(wildcards(method="plain"))
-    assert "--balance" in made.amn_flags(wildcards(method="amn"))
+    assert "--no-balance" in made.method_flags(wildcards(method="plain"))
+    assert "--balance" in made.method_flags(wildcards(method="amn"))
     assert "--foreground-threshold 0.6 " in made.seed_flags(wildcards(method="cam"))
     assert "--foreground-threshold 0.45 " in made.seed_flags(wildcards(method="plain"))
 
@@ -135,16 +135,16 @@ def test_files_of_weights_are_inputs(tmp_path: Path):
     file = tmp_path / "weights.pth"
     given = {"backbone": {"weights": str(file)}}
     made = plan(train_cam=given, variants={"mine": given}, boundary={"train": given})
-    amn, mine = wildcards(method="amn"), wildcards(method="mine")
-    assert made.weights("train_cam")(amn) == made.amn_weights(mine) == []
+    cam, amn, mine = (wildcards(method=name) for name in ("cam", "amn", "mine"))
+    assert made.method_weights(cam) == made.method_weights(mine) == []
     file.write_text("one")
-    assert made.weights("train_cam")(amn) == made.weights("boundary", "train")(amn) == [str(file)]
-    assert made.amn_weights(mine) == [str(file)]
-    assert made.amn_weights(amn) == made.weights("train_segmentation")(amn) == []
-    state = made.weights_state(made.weights("train_cam"))
-    before = state(amn)
+    assert made.method_weights(cam) == made.weights("boundary", "train")(amn) == [str(file)]
+    assert made.method_weights(mine) == [str(file)]
+    assert made.method_weights(amn) == made.weights("train_segmentation")(amn) == []
+    state = made.weights_state(made.method_weights)
+    before = state(cam)
     file.write_text("other")
-    assert state(amn) != before
+    assert state(cam) != before
 
 
 def test_masks_that_are_evaluated():

@@ -9,7 +9,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import sys, time
-from workflow_scripts.console.processes import announce, announced, leads
+from workflow_scripts.console.job import announce, announced, leads
 if leads():
     time.sleep(1)
     announce(sys.argv[1] == "done")

@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from workflow_scripts.models.cam import CamNetwork
-from workflow_scripts.models.cam_activations import cam_activations
 
 from tests.tiny_backbone import TinyBackbone
 from tests.unit.test_threshold_sweep import scenes, swept
 from tools.benchmarks.reference_kernels import hook, networks
 from tools.benchmarks.reference_kernels.threshold_sweep import histogram_of_image
 from workflow_scripts.evaluation import threshold_sweep
+from workflow_scripts.models.classification import CamNetwork, cam_activations
 from workflow_scripts.models.trained import ready_for_inference
 from workflow_scripts.refinement import dense_crf
 from workflow_scripts.settings.evaluation import SweepSettings

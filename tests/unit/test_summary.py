@@ -9,8 +9,7 @@ import pytest
 
 from workflow_scripts import summarise
 from workflow_scripts.datasets.index import IndexRow, write_index
-from workflow_scripts.evaluation.confusion import Confusion
-from workflow_scripts.evaluation.evaluation_file import EvaluationWriter
+from workflow_scripts.evaluation.confusion import Confusion, EvaluationWriter
 from workflow_scripts.evaluation.summary import (
     MethodResults,
     SourceResults,

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from workflow_scripts.errors import InputError
-from workflow_scripts.evaluation.activation_statistics import ActivationStatistics
-from workflow_scripts.evaluation.colour_separation import ColourSeparation
-from workflow_scripts.evaluation.threshold_choice import label_free_candidates
+from workflow_scripts.evaluation.activation_statistics import ActivationStatistics, SampledImage
 from workflow_scripts.evaluation.threshold_sweep import even_thresholds
-from workflow_scripts.evaluation.thresholds import (
-    between_class_variance,
-    colours,
-    consensus,
-    otsu,
-)
 from workflow_scripts.refinement.thresholding import dataset_labels, local_labels
 from workflow_scripts.storage.enlargement import reduce
+from workflow_scripts.threshold_rules.colours import Colours, ColourSeparation, best_separation
+from workflow_scripts.threshold_rules.consensus import (
+    Consensus,
+    between_class_variance,
+    fisher,
+    maximum_entropy,
+    otsu,
+)
 
 GRID = even_thresholds(0.01)
 Scene = tuple[np.ndarray, tuple[int, ...]]
@@ -107,7 +107,7 @@ def separation_of(images: Iterable[tuple[np.ndarray, np.ndarray]]) -> ColourSepa
 def test_colours_are_separated_best_at_the_objects_border() -> None:
     separation = separation_of(separable())
     assert separation.images == 6
-    chosen = colours(separation)
+    chosen = best_separation(separation)
     assert chosen is not None
     assert 0.4 < chosen < 0.6
 
@@ -137,17 +137,21 @@ def test_separation_is_the_share_between_the_sides_beyond_that_of_mirror_images(
 def test_objects_in_the_colours_behind_them_choose_nothing() -> None:
     noise = np.random.default_rng(1).integers(60, 100, (6, 48, 48, 3)).astype(np.uint8)
     plain = [(image, activation) for image, (_, activation) in zip(noise, separable(), strict=True)]
-    assert colours(separation_of(plain)) is None
-    assert colours(separation_of([(np.full((48, 48, 3), 90, np.uint8), plain[0][1])])) is None
-    assert colours(separation_of([])) is None
+    assert best_separation(separation_of(plain)) is None
+    assert (
+        best_separation(separation_of([(np.full((48, 48, 3), 90, np.uint8), plain[0][1])])) is None
+    )
+    assert best_separation(separation_of([])) is None
 
 
-def test_without_colours_the_consensus_stands_alone() -> None:
+def test_rules_choose_from_statistics_and_a_sample() -> None:
     gathered = statistics(scenes())
-    found = label_free_candidates(gathered, separation_of(separable()))
-    assert list(found) == ["colours", "consensus", "otsu", "entropy", "fisher"]
-    assert found["consensus"] == np.median([found[name] for name in ("otsu", "entropy", "fisher")])
-    assert "colours" not in label_free_candidates(gathered, separation_of([]))
+    parts = [otsu(gathered), maximum_entropy(gathered), fisher(gathered)]
+    assert Consensus().choose(gathered, ()) == np.median(parts)
+    sample = [SampledImage(image, (1,), activation) for image, activation in separable()]
+    found = Colours().choose(gathered, iter(sample))
+    assert found == best_separation(separation_of(separable()))
+    assert Colours().choose(gathered, ()) is None
 
 
 def test_two_values_are_split_in_the_middle() -> None:
@@ -156,7 +160,7 @@ def test_two_values_are_split_in_the_middle() -> None:
     activation[0, :12] = 1
     gathered = ActivationStatistics(3, GRID)
     gathered.update(activation, (2,))
-    assert 0.4 < consensus(gathered) < 0.6
+    assert 0.4 < Consensus().choose(gathered, ()) < 0.6
 
 
 def test_rules_need_something_to_go_by() -> None:

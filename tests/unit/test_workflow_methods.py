@@ -42,8 +42,12 @@ def test_a_variant_learns_from_the_seeds_it_names():
     assert plan.source_training_seeds(_wildcards("amn_on_mine")) == [
         "results/demo/0/mine/seeds/train-00.zip"
     ]
-    assert plan.source_seeds(_wildcards("amn")) == "results/demo/{trial}/cam/seeds/{shard}.zip"
-    flags = plan.amn_flags(_wildcards("amn_on_mine"))
+    assert plan.source_seeds(_wildcards("amn")) == ["results/demo/0/cam/seeds/train-00.zip"]
+    assert (
+        plan.source_training_seeds(_wildcards("cam")) == plan.source_seeds(_wildcards("cam")) == []
+    )
+    assert plan.base(_wildcards("amn_on_mine")) == "amn"
+    flags = plan.method_flags(_wildcards("amn_on_mine"))
     assert "--label-smoothing 0.2" in flags and "seeds-from" not in flags
     assert "--foreground-threshold 0.4" in plan.seed_flags(_wildcards("mine"))
     assert plan.import_flags(_wildcards("mine")) == "--normalise none"
@@ -58,7 +62,10 @@ def test_a_variant_learns_from_the_seeds_it_names():
         ({"imports": {"cam": {"seeds": "b"}}}, "`cam` cannot be a name"),
         ({"variants": {"mine": {}}}, "in `variants` and in `imports`"),
         ({"variants": {"amn_on_mine": {"seeds_from": "yours"}}}, "expected cam or mine or masks"),
-        ({"methods": ["yours"]}, "`yours` is none of cam, amn, full, amn_on_mine, mine, masks"),
+        (
+            {"methods": ["yours"]},
+            "`yours` is none of amn, cam, recam, full, amn_on_mine, mine, masks",
+        ),
         ({"methods": ["full"], "masks": False}, "`full` learns from ground-truth masks"),
     ],
 )
@@ -87,16 +94,19 @@ def test_each_network_is_trained_or_imported(files):
     given = {"cam": cam, "amn_on_mine": amn, "boundary": {"amn": irn, "mine": irn}}
     plan = _with(given)
     trained = {
-        *(["cam"] if re.fullmatch(plan.trained_cam, "0") else []),
-        *(m for m in ("amn", "amn_on_mine") if re.fullmatch(plan.trained_amn, m)),
+        *(m for m in ("cam", "amn", "amn_on_mine") if re.fullmatch(plan.trained_methods, m)),
         *(f"{m}/boundary" for m in plan.methods if re.fullmatch(plan.trained_boundaries, m)),
     }
     assert trained == {"amn", "amn_on_mine/boundary"}
     imported = {"cam", "amn_on_mine", "amn/boundary", "mine/boundary"}
     assert set(plan.imported_networks.split("|")) == imported
     none = Workflow(CONFIG)
-    assert not re.fullmatch(none.imported_networks, "cam") and re.fullmatch(none.trained_cam, "0")
-    assert re.fullmatch(none.trained_amn, "amn") and re.fullmatch(none.trained_boundaries, "mine")
+    assert not re.fullmatch(none.imported_networks, "cam") and re.fullmatch(
+        none.trained_methods, "cam"
+    )
+    assert re.fullmatch(none.trained_methods, "amn") and re.fullmatch(
+        none.trained_boundaries, "mine"
+    )
 
 
 def test_only_networks_that_are_trained_have_curves_and_costs(files):
@@ -114,11 +124,11 @@ def test_only_networks_that_are_trained_have_curves_and_costs(files):
         "import_checkpoint/1-cam": True,
         "import_checkpoint/0-amn/boundary": True,
         "import_checkpoint/0-cam/boundary": False,
-        "train_cam/0": False,
-        "train_amn/0-amn": False,
+        "train/0-cam": False,
+        "train/0-amn": False,
         "train_boundary/0-cam": True,
         "train_boundary/0-amn": False,
-        "infer_amn/0-amn-train-00": True,
+        "infer/0-amn-train-00": True,
     }
     for job, expected in jobs.items():
         assert any(re.fullmatch(pattern, job) for pattern in plan.job_patterns) == expected, job
@@ -142,8 +152,12 @@ def test_a_checkpoint_is_an_input_and_a_changed_one_another(files):
 @pytest.mark.parametrize(
     ("key", "changes", "message"),
     [
-        ("amm", {}, "checkpoints.amm: `{}` cannot be used: `amm` is none of cam, amn, amn_on_mine"),
-        ("full", {}, "`full` is none of cam, amn"),
+        (
+            "amm",
+            {},
+            "checkpoints.amm: `{}` cannot be used: `amm` is none of amn, cam, recam, amn_on_mine",
+        ),
+        ("full", {}, "`full` is none of amn, cam"),
         ("mine", {}, "checkpoints.mine: `{}` cannot be used: `mine` is one of `imports`"),
         (
             "boundary.yours",

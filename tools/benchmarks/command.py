@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pydantic import Field
+from workflow_scripts.console.job import ending_cleanly
 
 from tools.benchmarks.surroundings import write
 from tools.benchmarks.table import Marks, insert, read_bench
 from workflow_scripts.console.arguments import parse
-from workflow_scripts.console.ending import ending_cleanly
 from workflow_scripts.console.stage import USER_ERROR, NoSettings, limit_threads
 from workflow_scripts.errors import InputError
 from workflow_scripts.settings.base import Settings

@@ -17,7 +17,7 @@ from tools.benchmarks.reference_kernels.hook import REPLACED, START, message
 from tools.benchmarks.surroundings import ROOT
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.run_results import Benchmarks
-from workflow_scripts.planning.fingerprint import PACKAGE
+from workflow_scripts.fingerprint import PACKAGE
 
 RUN = "demo"
 OUTPUT = "snakemake.log"

@@ -1,6 +1,7 @@
 """How a stage starts and ends: flags, log file, one-screen errors, exit code."""
 
 import errno
+import io
 import logging
 import os
 import shlex
@@ -15,11 +16,17 @@ from typing import TypeVar
 from pydantic import Field
 
 from workflow_scripts.console.arguments import load_given_plugins, parse
-from workflow_scripts.console.ending import ending_cleanly
-from workflow_scripts.console.processes import announce, announced, count_here, leads
+from workflow_scripts.console.job import (
+    announce,
+    announced,
+    count_here,
+    ending_cleanly,
+    leads,
+    use_short_socket_paths,
+)
 from workflow_scripts.doors.door import Door
 from workflow_scripts.errors import InputError
-from workflow_scripts.planning.fingerprint import code_digests
+from workflow_scripts.fingerprint import code_digests
 from workflow_scripts.settings.base import Settings
 from workflow_scripts.storage.ownership import Ownership
 
@@ -31,6 +38,11 @@ INTERRUPTED = 130
 NOT_ALLOWED = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG,
 )  # fmt: skip
+NO_SPACE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "your quota of disk space is used up",
+    errno.EFBIG: "the limit of a file's size is reached",
+}
 # What the scheduler said about a job; torchrun's variables tell the processes of one job apart.
 JOB_VARIABLES = (
     "SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES", "RANK", "WORLD_SIZE",
@@ -79,7 +91,9 @@ def _log_to(path: Path | None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         # A new file, not the old one emptied: an orphan may still be writing to that.
         path.unlink(missing_ok=True)
-        handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
+        handlers.append(
+            logging.FileHandler(path, mode="w", encoding="utf-8", errors="backslashreplace")
+        )
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(message)s",
@@ -87,6 +101,13 @@ def _log_to(path: Path | None) -> None:
         handlers=handlers,
         force=True,
     )
+
+
+def print_in_any_encoding() -> None:
+    """Have what a terminal's encoding lacks printed as an escape sequence, not end the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def limit_threads(threads: int) -> None:
@@ -190,6 +211,8 @@ def run_stage(
     Raises:
         SystemExit: The scheduler ended the stage by a signal.
     """
+    print_in_any_encoding()
+    use_short_socket_paths()
     program = f"python -m workflow_scripts.{name}"
     try:
         given, chosen = parse(description, files, settings, argv, program)
@@ -230,11 +253,11 @@ def run_stage(
             )  # fmt: skip
         return 1
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            place = error.filename or "the output folder"
+        if error.errno in NO_SPACE:
             logger.error(
-                "%s: error: the disk is full at %s; free some space, run again", name, place
-            )
+                "%s: error: %s at %s; free some space, run again",
+                name, NO_SPACE[error.errno], error.filename or "the output folder",
+            )  # fmt: skip
         elif error.errno in NOT_ALLOWED and error.filename:
             reason = error.strerror or type(error).__name__
             logger.error(

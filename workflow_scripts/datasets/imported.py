@@ -10,7 +10,7 @@ from workflow_scripts.datasets.images import check_mask, read_mask
 from workflow_scripts.datasets.index import ImageRecord
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.activations import activation_shape
-from workflow_scripts.storage.shards import STRIDE
+from workflow_scripts.storage.shard_files import STRIDE
 
 SUFFIXES = (".npy", ".npz")
 ARRAY, LABELS = "activations", "labels"

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from workflow_scripts.doors.door import Door
-from workflow_scripts.planning.fingerprint import code_digests
-from workflow_scripts.settings.base import Choice
+from workflow_scripts.fingerprint import code_digests
+from workflow_scripts.settings.base import Settings
 
 
 class Use(NamedTuple):
@@ -21,8 +21,8 @@ class Use(NamedTuple):
 def uses(settings: BaseModel) -> list[Use]:
     """Entries that settings choose, at any depth."""
     found: list[Use] = []
-    if isinstance(settings, Choice):
-        found.append(Use(settings.door(), getattr(settings, settings.tag)))
+    if isinstance(settings, Settings):
+        found += [Use(*entry) for entry in settings.chosen_entries()]
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         if isinstance(value, BaseModel):
@@ -31,7 +31,7 @@ def uses(settings: BaseModel) -> list[Use]:
 
 
 def code_of(stage: str, used: Iterable[Use]) -> dict[str, str]:
-    """Digests of the code of a stage and of the entries that it uses (see `planning/fingerprint.py`)."""
+    """Digests of the code of a stage and of the entries that it uses (see `fingerprint.py`)."""
     used = list(used)
     return code_digests(
         stage,

@@ -1,11 +1,37 @@
-"""What activations tell about thresholds without any mask: counts, which do not grow with the images."""
+"""What activations tell about thresholds without any mask: their counts, and a sample of images.
 
-from collections.abc import Sequence
+No ground truth takes part, and nothing grows with the number of images.
+"""
+
+from collections.abc import Container, Iterable, Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from workflow_scripts.datasets.images import read_image
+from workflow_scripts.datasets.index import ImageRecord, Index
+from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.sweep_kernel import first_bins, histogram_of_image
+from workflow_scripts.storage.activations import ActivationReader
 from workflow_scripts.storage.masks import IGNORE
+
+Activation = tuple[ImageRecord, np.ndarray]
+
+
+class SampledImage(NamedTuple):
+    """An image with what a network sees in it.
+
+    Attributes:
+        pixels: uint8 [H, W, 3].
+        labels: Its class numbers, ascending, from 1; at least one.
+        activation: float32 [k, H, W] in 0…1, one channel a label.
+    """
+
+    pixels: np.ndarray
+    labels: tuple[int, ...]
+    activation: np.ndarray
 
 
 class ActivationStatistics:
@@ -35,3 +61,59 @@ class ActivationStatistics:
             self._starts,
         )
         self.counts[list(labels)] += channels[0]
+
+    @classmethod
+    def of(
+        cls, activations: Iterable[Activation], classes: int, thresholds: np.ndarray
+    ) -> "ActivationStatistics":
+        """Count the activations of some images."""
+        statistics = cls(classes, thresholds)
+        for record, activation in activations:
+            statistics.update(activation, record.labels)
+        return statistics
+
+
+def read_activations(
+    index: Index, shards: Sequence[Path], chosen: Container[int] | None = None
+) -> Iterator[Activation]:
+    """Yield each image of some shards with its activation float32[k, H, W].
+
+    Args:
+        index: Of the dataset.
+        shards: Files of activations.
+        chosen: Positions, over all shards, of the images to read; all if None.
+
+    Raises InputError when a shard is damaged or holds an image that the index does not.
+    """
+    records = {record.id: record for record in index.records}
+    position = count()
+    for shard in shards:
+        with ActivationReader(shard) as reader:
+            for image_id in reader.ids:
+                if chosen is not None and next(position) not in chosen:
+                    continue
+                if image_id not in records:
+                    raise InputError(
+                        f"{shard}: image {image_id!r} is not in {index.path}. The index has changed"
+                        " since the file was written: delete it, so that it is made again."
+                    )
+                record = records[image_id]
+                yield record, reader.read_full(image_id, record.height, record.width)
+
+
+def sample_images(index: Index, shards: Sequence[Path], sample: int) -> Iterator[SampledImage]:
+    """Yield at most `sample` images, evenly spread over the shards; those without labels are left out."""
+    images = count_images(shards)
+    chosen = np.linspace(0, images - 1, min(sample, images)).round().astype(int).tolist()
+    for record, activation in read_activations(index, shards, frozenset(chosen)):
+        if record.labels:
+            yield SampledImage(read_image(record.path), tuple(record.labels), activation)
+
+
+def count_images(shards: Sequence[Path]) -> int:
+    """Return the number of images of some shards."""
+    images = 0
+    for shard in shards:
+        with ActivationReader(shard) as reader:
+            images += len(reader.ids)
+    return images

@@ -12,11 +12,11 @@ import numpy as np
 
 from workflow_scripts.evaluation.confusion import (
     Confusion,
+    Evaluation,
     Policy,
     iou_of_counts,
     mean_of_present,
 )
-from workflow_scripts.evaluation.evaluation_file import Evaluation
 
 _DRAWS_AT_ONCE = 50
 

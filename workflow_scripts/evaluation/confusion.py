@@ -1,4 +1,4 @@
-"""Confusion matrices of label masks, boundary IoU, and the figures read off them.
+"""Confusion matrices of label masks, boundary IoU, the figures read off them, and their files.
 
 Truth 255 never counts. What a prediction of 255 (ignored) means is a choice that changes a figure
 by tens of points, so that every figure takes it explicitly: `"wrong"` counts such a pixel as missed
@@ -7,13 +7,19 @@ by its true class, `"skip"` leaves it out. Counts keep these pixels apart and se
 The mean over classes leaves out classes that occur neither in truth nor in prediction.
 """
 
+import json
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TextIO
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from workflow_scripts.errors import InputError
+from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.masks import IGNORE
 
 Policy = Literal["wrong", "skip"]
@@ -209,3 +215,91 @@ class BoundaryIou:
     def mean(self) -> float:
         """Return the mean over the classes that occur."""
         return float(mean_of_present(self.iou()))
+
+
+class EvaluationWriter:
+    """Context manager that writes the evaluation of a shard of masks (JSON).
+
+    Images are written one by one, then their sum; nothing piles up in memory.
+    """
+
+    def __init__(self, path: Path, classes: Sequence[str]) -> None:
+        self._path = path
+        self._classes = list(classes)
+        self._total = Confusion.empty(len(classes))
+        self._images = 0
+        self._stack = ExitStack()
+        self._file: TextIO
+
+    def __enter__(self) -> Self:
+        temporary = self._stack.enter_context(atomic_path(self._path))
+        self._file = self._stack.enter_context(temporary.open("w", encoding="utf-8"))
+        self._file.write(f'{{"classes": {_text(self._classes)},\n"images": {{')
+        return self
+
+    def write(self, image_id: str, confusion: Confusion) -> None:
+        """Append the counts of one image."""
+        comma = "," if self._images else ""
+        self._file.write(f"{comma}\n{_text(image_id)}: {_text(confusion.to_cells())}")
+        self._total.merge(confusion)
+        self._images += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._file.write(f'\n}},\n"counts": {_text(self._total.to_json())}}}\n')
+        self._stack.__exit__(kind, error, trace)
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Masks against truth: counts of all images, and of each one as `Confusion.to_cells`."""
+
+    classes: tuple[str, ...]
+    total: Confusion
+    images: dict[str, list[list[int]]]
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """Read the evaluation of one shard.
+
+    Raises InputError when the file is missing or was not written by `EvaluationWriter`.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        total = Confusion.from_json(values["counts"])
+        if total.classes != len(values["classes"]):
+            raise ValueError(f"{total.classes} classes counted, {len(values['classes'])} named")
+        return Evaluation(tuple(values["classes"]), total, values["images"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: not a complete evaluation ({error}). Delete the file, so that"
+            " evaluate_masks runs again."
+        ) from error
+
+
+def merge_evaluations(paths: Iterable[Path]) -> Evaluation:
+    """Read the evaluations of a split's shards, in their order, as one.
+
+    Raises InputError when a file cannot be read, or shards disagree about classes.
+    """
+    first, *others = list(paths)
+    merged = read_evaluation(first)
+    for path in others:
+        shard = read_evaluation(path)
+        if shard.classes != merged.classes:
+            raise InputError(
+                f"{path}: its classes are not those of {first}. Delete both, so that"
+                " evaluate_masks runs again."
+            )
+        merged.total.merge(shard.total)
+        merged.images.update(shard.images)
+    return merged

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from workflow_scripts.errors import InputError
-from workflow_scripts.evaluation.evaluation_file import Evaluation, merge_evaluations
+from workflow_scripts.evaluation.confusion import Evaluation, merge_evaluations
 from workflow_scripts.evaluation.summary import MethodResults, SourceResults
 from workflow_scripts.evaluation.threshold_sweep import Sweeps, merge_shards
 from workflow_scripts.settings.thresholds import AUTO, VALIDATION

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from workflow_scripts.models.feature_maps import Backbone, Level
 from workflow_scripts.models.path_index import pair_ends, pair_starts, path_affinities
-from workflow_scripts.storage.shards import STRIDE
+from workflow_scripts.storage.shard_files import STRIDE
 
 IGNORE = 255
 EDGE_CHANNELS, EDGE_GROUPS = 32, 4

@@ -15,7 +15,7 @@ from workflow_scripts.models.aspp import Aspp
 from workflow_scripts.models.feature_maps import Backbone
 from workflow_scripts.models.multi_scale import add_resized, maps_at_scales
 from workflow_scripts.storage.activation_maps import AmnMaps
-from workflow_scripts.storage.shards import strided_size
+from workflow_scripts.storage.shard_files import strided_size
 
 IGNORE = 255
 # Absent classes of a larger share of an image are kept apart, up to so many.

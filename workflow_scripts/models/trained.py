@@ -17,7 +17,7 @@ from workflow_scripts.models.multi_scale import resized
 from workflow_scripts.settings.base import validate
 from workflow_scripts.storage.activation_maps import ActivationMaps
 from workflow_scripts.storage.networks import load_network, read_description, read_tensors
-from workflow_scripts.storage.shards import strided_size
+from workflow_scripts.storage.shard_files import strided_size
 
 
 def describe_trained(path: Path, kind: str, classes: Sequence[str]) -> dict[str, Any]:

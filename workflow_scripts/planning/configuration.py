@@ -17,6 +17,7 @@ from workflow_scripts.doors.dataset import DatasetSettings
 from workflow_scripts.doors.door import load_plugins
 from workflow_scripts.doors.method import METHODS, Method, Reads
 from workflow_scripts.doors.segmenter import SegmenterSettings
+from workflow_scripts.doors.threshold_rule import ThresholdSettings
 from workflow_scripts.errors import InputError
 from workflow_scripts.models.boundary_settings import TrainBoundarySettings
 from workflow_scripts.segmenters.deeplab_v2 import DeepLabV2
@@ -32,7 +33,6 @@ from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
 from workflow_scripts.settings.thresholds import (
     VALIDATION,
     Named,
-    ThresholdSettings,
     ValidationSettings,
 )
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from workflow_scripts.doors.method import METHODS, Reads
 from workflow_scripts.doors.usage import Use, code_of, plug_ins, uses
+from workflow_scripts.fingerprint import file_digests
 from workflow_scripts.planning.configuration import TRUTH
-from workflow_scripts.planning.fingerprint import file_digests
 from workflow_scripts.planning.run_layout import Layout, Wildcards
 from workflow_scripts.settings.base import render_flags
 from workflow_scripts.settings.checkpoints import checkpoint_key

@@ -15,7 +15,7 @@ from workflow_scripts.planning.configuration import (
 )
 from workflow_scripts.settings.checkpoints import BOUNDARY, checkpoint_key
 from workflow_scripts.settings.thresholds import AUTO, VALIDATION
-from workflow_scripts.storage.shards import shard_names
+from workflow_scripts.storage.shard_files import shard_names
 
 NOTHING = "(?!)"
 Wildcards = Any

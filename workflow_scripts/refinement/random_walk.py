@@ -31,7 +31,7 @@ from workflow_scripts.models.path_index import half_disc, largest_on_path
 from workflow_scripts.models.trained import described, described_backbone, ready_for_inference
 from workflow_scripts.settings.boundary import PropagateSettings
 from workflow_scripts.storage.networks import load_network, read_description
-from workflow_scripts.storage.shards import STRIDE
+from workflow_scripts.storage.shard_files import STRIDE
 from workflow_scripts.training.precision import autocast, inference_dtype
 
 # Weights below this cannot move a float32 sum that holds a 1 (the pixel itself), even over thousands

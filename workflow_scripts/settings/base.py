@@ -62,6 +62,17 @@ class Settings(BaseModel):
                 completed[name] = overlaid(field.default, given)
         return completed
 
+    def __eq__(self, other: object) -> bool:
+        """Whether the other settings say the same, be their choices written as types or not."""
+        return isinstance(other, Settings) and self.model_dump() == other.model_dump()
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
+    def chosen_entries(self) -> list[tuple[Any, str]]:
+        """The entries that the values themselves ask for, each as its door and name."""
+        return []
+
     def model_dump(self, **options: Any) -> dict[str, Any]:
         """All values, those of a `Choice` included."""
         return super().model_dump(**{"serialize_as_any": True, **options})
@@ -84,6 +95,10 @@ class Choice(Settings):
     def door(cls) -> Any:
         """The door (`doors/door.py`) whose entries are the choices."""
         raise NotImplementedError
+
+    def chosen_entries(self) -> list[tuple[Any, str]]:
+        """See `Settings`."""
+        return [(self.door(), getattr(self, self.tag))]
 
     @classmethod
     def chosen(cls, name: str) -> type[Self]:

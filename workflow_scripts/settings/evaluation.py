@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from workflow_scripts.settings.base import Settings
-from workflow_scripts.settings.dense_crf import CrfSettings
+from workflow_scripts.settings.crf import CrfSettings
 
 
 class SweepSettings(Settings):

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from workflow_scripts.settings.base import Settings
-from workflow_scripts.settings.dense_crf import CrfSettings
+from workflow_scripts.settings.crf import CrfSettings
 
 
 class PseudoMaskSettings(Settings):

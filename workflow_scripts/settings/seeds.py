@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from workflow_scripts.settings.base import Settings
-from workflow_scripts.settings.dense_crf import CrfSettings
+from workflow_scripts.settings.crf import CrfSettings
 from workflow_scripts.settings.thresholds import Threshold
 
 

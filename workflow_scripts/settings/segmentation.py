@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from workflow_scripts.settings.base import Settings
-from workflow_scripts.settings.dense_crf import CrfSettings
+from workflow_scripts.settings.crf import CrfSettings
 from workflow_scripts.settings.scales import Scale
 
 

@@ -8,7 +8,6 @@ from workflow_scripts.settings.base import Settings
 
 AUTO, VALIDATION = "auto", "validation"
 Named = Literal["auto", "validation"]
-Rule = Literal["colours", "consensus"]
 Threshold = Annotated[float, Field(gt=0, lt=1)] | Named
 
 
@@ -23,19 +22,3 @@ class ValidationSettings(Settings):
         description="distance of the seeds' two thresholds from their middle; at most half the way to 0 "
         "or 1",
     )
-
-
-class ThresholdSettings(ValidationSettings):
-    """The rule behind `auto`, which sees activations, image labels and images, but no mask."""
-
-    rule: Rule = Field(
-        "colours",
-        description="rule for the pseudo-masks. colours: the masks separate the colours of the training "
-        "images best; where they separate none, consensus. consensus: median of three rules on the "
-        "activations of all training images: largest between-class variance (Otsu), entropy (Kapur) and "
-        "Fisher ratio",
-    )
-    seed_rule: Rule = Field(
-        "consensus", description="rule for the middle of the seeds' two thresholds"
-    )
-    sample: int = Field(1000, ge=1, description="colours: images, evenly spread, that are read")

@@ -36,8 +36,11 @@ class TrainingSettings(Settings):
     batch_size: int = Field(16, ge=1, description="images a step, over all processes")
     optimiser: OptimiserSettings = OptimiserSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="arithmetic of convolutions; losses are always float32"
+    precision: Literal["auto", "float32", "tf32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="arithmetic of convolutions and products; losses are always float32. `float32` is exact, "
+        "`tf32` keeps ten bits of it on GPUs (on CPUs it is float32); `auto`: bfloat16 where the device has "
+        "instructions for it and gains, else float16 on GPUs and float32 on CPUs",
     )
     compile: bool = Field(
         False,

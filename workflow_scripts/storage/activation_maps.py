@@ -28,7 +28,7 @@ from workflow_scripts.storage.enlargement import (
     reduce,
     split_scales,
 )
-from workflow_scripts.storage.shards import strided_size
+from workflow_scripts.storage.shard_files import strided_size
 
 _STEPS = np.float32(np.iinfo(np.uint16).max)
 

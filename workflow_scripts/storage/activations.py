@@ -26,7 +26,7 @@ from workflow_scripts.errors import InputError
 from workflow_scripts.storage.activation_maps import ActivationMaps, AmnMaps, CamMaps
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.enlargement import enlarge
-from workflow_scripts.storage.shards import ShardFile, strided_size
+from workflow_scripts.storage.shard_files import SharedFile, strided_size
 
 _RESERVED_KEY = "__metadata__"
 _TYPES: dict[str, np.dtype[Any]] = {
@@ -215,7 +215,7 @@ def _room_for_header(ids: Sequence[str], kind: type[ActivationMaps] | None) -> i
     return -(-len(_header(largest, kind)) // 8) * 8
 
 
-class ActivationReader(ShardFile):
+class ActivationReader(SharedFile):
     """Random access to one shard, by any number of threads and workers; also a context manager.
 
     Raises InputError when the file is missing, truncated or no activation shard.

@@ -6,13 +6,26 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from zlib import crc32
+
+# File systems take names of 255 bytes; what hidden files add to a name has at most 50.
+LONGEST_NAME, CUT_NAME = 200, 190
+
+
+def hidden_beside(final: Path, ending: str) -> Path:
+    """`.{name}{ending}` beside a file or folder; a name that would become too long is cut and numbered."""
+    name = os.fsencode(final.name)
+    if len(name) <= LONGEST_NAME:
+        return final.with_name(f".{final.name}{ending}")
+    cut = name[:CUT_NAME].decode("utf-8", "ignore")
+    return final.with_name(f".{cut}-{crc32(name):08x}{ending}")
 
 
 @contextmanager
 def _workshop(final: Path) -> Iterator[Path]:
     """Yield a new hidden folder beside `final`, which is gone afterwards."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    workshop = final.with_name(f".{final.name}.{secrets.token_hex(4)}.partial")
+    workshop = hidden_beside(final, f".{secrets.token_hex(4)}.partial")
     workshop.mkdir()
     try:
         yield workshop

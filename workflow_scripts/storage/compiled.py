@@ -3,27 +3,54 @@
 Numba keeps compiled code beside the source (or in the user's cache folder, where that is read-only)
 and takes it to be current while that one file is unchanged. Compiled code contains functions and
 constants of other modules, so the content of all that a kernel's module imports decides.
+
+What is kept only saves time: where nothing can be kept or read, each process compiles anew.
 """
 
+import logging
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from numba import njit
 
-from workflow_scripts.planning.fingerprint import PACKAGE, code_digests
+from workflow_scripts.fingerprint import PACKAGE, code_digests
+
+logger = logging.getLogger(__name__)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function of this package on its first call.
-
-    Where nothing can be kept (a read-only checkout and no cache folder of the user's), each process
-    compiles anew.
-    """
+    """Compile a function of this package on its first call."""
     try:
         dispatcher = njit(nogil=True, cache=True)(function)
     except RuntimeError:  # no place to keep compiled code
         return njit(nogil=True)(function)
-    stored = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
-    if stored is not None:
+    kept = getattr(dispatcher, "_cache", None)
+    stored = getattr(kept, "_cache_file", None)
+    if kept is not None and stored is not None:
         stored._source_stamp = code_digests(function.__module__.removeprefix(f"{PACKAGE}."))
+        kept.load_overload = _forgiving(kept.load_overload, kept)
+        kept.save_overload = _forgiving(kept.save_overload, kept)
     return dispatcher
+
+
+def _forgiving(access: Callable[..., Any], kept: Any) -> Callable[..., Any]:
+    """Access to kept code that finds none where the disk is full, read-only or its files are damaged."""
+
+    def attempt(*arguments: Any) -> Any:
+        try:
+            return access(*arguments)
+        except Exception as error:  # of any kind: a damaged file can hold anything
+            _say_once(str(kept.cache_path), str(error))
+            if not isinstance(error, OSError):
+                with suppress(OSError):
+                    kept.flush()
+            return None
+
+    return attempt
+
+
+@cache
+def _say_once(folder: str, reason: str) -> None:
+    logger.warning("%s: compiled code cannot be kept or read there (%s)", folder, reason)

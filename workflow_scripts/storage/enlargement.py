@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 
 from workflow_scripts.storage.compiled import compiled
-from workflow_scripts.storage.shards import STRIDE
+from workflow_scripts.storage.shard_files import STRIDE
 
 Maps = tuple[np.ndarray, ...]
 """float32 [k, h, w] of each scale."""

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.atomic import atomic_path
-from workflow_scripts.storage.shards import ShardFile
+from workflow_scripts.storage.shard_files import SharedFile
 
 IGNORE = 255
 _SUFFIX = ".png"
@@ -98,7 +98,7 @@ class MaskWriter:
         self._stack.__exit__(kind, error, trace)
 
 
-class MaskReader(ShardFile):
+class MaskReader(SharedFile):
     """Random access to one shard, by any number of threads and workers; also a context manager.
 
     Raises InputError when the file is missing, truncated or no mask shard.

@@ -4,6 +4,9 @@ A cluster can leave two jobs at work on one output: a second submission, a retry
 first still runs. The lock names its owner; the owner's heartbeat (the file's time of change, renewed
 every few seconds) shows that it lives. A lock without heartbeat is stale and is taken over. Only whether
 the heartbeat moves counts, watched on the waiting process's own clock: clocks of nodes may differ.
+
+The kernel's locks would be less to read, but do not serve: by default BeeGFS, and Lustre mounted with
+`localflock`, keep them to one node and do not say so.
 """
 
 import glob
@@ -20,6 +23,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from workflow_scripts.storage.atomic import hidden_beside
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +79,7 @@ class Ownership:
         stale_seconds: float = STALE_SECONDS,
     ) -> None:
         self.output = output
-        self.path = output.with_name(f".{output.name}.owner")
+        self.path = hidden_beside(output, ".owner")
         self.beat_seconds, self.stale_seconds = beat_seconds, stale_seconds
         self.pause = min(SECONDS_BETWEEN_LOOKS, beat_seconds)
         self.done = False
@@ -114,8 +119,8 @@ class Ownership:
     def _clear(self) -> None:
         """Remove what a killed owner had half written: its outputs, and hidden files beside them."""
         for path in (self.output, *self._beside):
-            name = glob.escape(path.name)
-            for pattern in (f".{name}.*partial*", f"..{name}.*partial*", f".{name}.owner.*"):
+            hidden = glob.escape(hidden_beside(path, "").name)
+            for pattern in (f"{hidden}.*partial*", f".{hidden}.*partial*", f"{hidden}.owner.*"):
                 for leftover in path.parent.glob(pattern):
                     if leftover.is_dir():
                         shutil.rmtree(leftover, ignore_errors=True)
@@ -123,8 +128,35 @@ class Ownership:
                         leftover.unlink(missing_ok=True)
 
     def _create(self, replace: bool) -> bool:
-        """Write our lock; whether it is ours then."""
-        temporary = self.path.with_name(f"{self.path.name}.{secrets.token_hex(4)}")
+        """Write our lock, in place of a stale one if `replace`; whether it is ours then."""
+        path = (
+            hidden_beside(self.output, f".owner.{secrets.token_hex(4)}") if replace else self.path
+        )
+        try:
+            # Of all that try, only one process makes a file of that name.
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+        except FileExistsError:
+            return False
+        try:
+            os.write(self._file, self._description())
+            if replace:
+                path.replace(self.path)
+        except BaseException as error:
+            self._close()
+            path.unlink(missing_ok=True)
+            if isinstance(error, FileNotFoundError):
+                return False  # another process has taken over already, and cleared our file away
+            raise
+        if replace:
+            # Another process may have found the lock stale at the same moment: the last one wins.
+            time.sleep(self.pause)
+        if self._ours():
+            return True
+        self._close()
+        return False
+
+    def _description(self) -> bytes:
+        """What the lock says of this process."""
         owner = {
             "host": socket.gethostname(),
             "machine": machine(),
@@ -133,28 +165,7 @@ class Ownership:
             "job": os.environ.get("SLURM_JOB_ID", ""),
             "task": self._task,
         }
-        temporary.write_text(json.dumps(owner), encoding="utf-8")
-        # Opened before it gets its name: under that name there may be another's by then.
-        self._file = os.open(temporary, os.O_RDWR)
-        try:
-            if replace:
-                temporary.replace(self.path)
-            else:
-                # Unlike a rename, a link fails where there is a file: only one process can win.
-                os.link(temporary, self.path)
-        except (FileExistsError, FileNotFoundError):
-            # There is a lock already, or its new owner has just cleared our file away.
-            self._close()
-            return False
-        finally:
-            temporary.unlink(missing_ok=True)
-        if replace:
-            # Another process may have found the lock stale at the same moment: the last one wins.
-            time.sleep(self.pause)
-        if self._ours():
-            return True
-        self._close()
-        return False
+        return json.dumps(owner).encode()
 
     def _close(self) -> None:
         if self._file is not None:
@@ -202,34 +213,53 @@ class Ownership:
         while True:
             try:
                 found = self.path.stat().st_mtime_ns
-                owner = json.loads(self.path.read_text(encoding="utf-8"))
+                owner = _owner(self.path) or owner
             except FileNotFoundError:
                 return owner, False
-            assert owner is not None
             if found != beat:
                 beat, moved = found, time.monotonic()
-            if self._has_ended(owner) or time.monotonic() - moved > self.stale_seconds:
+            if _has_ended(owner) or time.monotonic() - moved > self.stale_seconds:
                 logger.warning(
                     "%s: taking over from %s, which has ended", self.output, _name(owner)
                 )
                 return owner, True
             if time.monotonic() - said >= SECONDS_BETWEEN_MESSAGES:
                 said = time.monotonic()
-                advice = f"scancel {owner['job']}" if owner["job"] else f"kill {owner['process']}"
                 logger.warning(
-                    "%s is being written by %s: waiting for its end (`%s` ends it)",
-                    self.output, _name(owner), advice,
+                    "%s is being written by %s: waiting for its end%s",
+                    self.output, _name(owner), _advice(owner),
                 )  # fmt: skip
             time.sleep(self.pause)
 
-    @staticmethod
-    def _has_ended(owner: dict[str, str]) -> bool:
-        """Whether the owner was a process of this machine that runs no more."""
-        if not owner["machine"] or owner["machine"] != machine():
-            return False
-        return process_start(int(owner["process"])) != owner["started"]
+
+def _owner(lock: Path) -> dict[str, str] | None:
+    """What a lock says of its owner; None while it is being written."""
+    try:
+        owner: dict[str, str] = json.loads(lock.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    return owner
 
 
-def _name(owner: dict[str, str]) -> str:
+def _has_ended(owner: dict[str, str] | None) -> bool:
+    """Whether the owner was a process of this machine that runs no more."""
+    if owner is None or not owner["machine"] or owner["machine"] != machine():
+        return False
+    return process_start(int(owner["process"])) != owner["started"]
+
+
+def _name(owner: dict[str, str] | None) -> str:
+    if owner is None:
+        return "another job"
     job = f" of Slurm job {owner['job']}" if owner["job"] else ""
     return f"process {owner['process']}{job} on {owner['host']}"
+
+
+def _advice(owner: dict[str, str] | None) -> str:
+    if owner is None:
+        return ""
+    return (
+        f" (`scancel {owner['job']}` ends it)"
+        if owner["job"]
+        else f" (`kill {owner['process']}` ends it)"
+    )

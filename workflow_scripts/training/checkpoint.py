@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from workflow_scripts.storage.atomic import atomic_path
+from workflow_scripts.storage.atomic import atomic_path, hidden_beside
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ class Checkpoint:
     """
 
     def __init__(self, final: Path, run_fingerprint: str) -> None:
-        self.path = final.with_name(f".{final.name}.resume")
-        self.previous = final.with_name(f".{final.name}.resume.previous")
+        self.path = hidden_beside(final, ".resume")
+        self.previous = hidden_beside(final, ".resume.previous")
         self.fingerprint = run_fingerprint
 
     def save(

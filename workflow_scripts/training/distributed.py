@@ -1,4 +1,4 @@
-"""The processes of one training run, as torchrun starts them."""
+"""Where a process computes, and the processes of one training run, as torchrun starts them."""
 
 import os
 from dataclasses import dataclass
@@ -8,26 +8,51 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from workflow_scripts.console.processes import count
+from workflow_scripts.console.job import count
 from workflow_scripts.errors import InputError
-from workflow_scripts.training.gpu_locks import take_gpu
+from workflow_scripts.training.gpus import VISIBLE, take_gpu, visible_gpus
+
+
+def _why_not() -> str:
+    """Why torch does not use a GPU that is here."""
+    if torch.version.cuda is None and torch.version.hip is None:
+        return "this PyTorch is built for CPUs alone; install one for CUDA"
+    return f"this PyTorch ({torch.__version__}) cannot use it; the driver may be too old: see `nvidia-smi`"
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is a free GPU if there are any.
+    """`auto` is a free GPU if there are any; none is passed over in silence.
 
     Raises:
-        InputError: A GPU was asked for and there is none, or the name is another.
+        InputError: A GPU was asked for and there is none, one is here that cannot be used, or the name
+            is another.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise InputError(f"--device {name}: expected auto, cpu or cuda")
-    if name != "cpu":
-        take_gpu(torch.cuda.device_count)
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: no GPU is visible to this process; use `--device auto`")
-    if name == "cpu" or not torch.cuda.is_available():
+    if name == "cpu":
         return torch.device("cpu")
-    return torch.device("cuda", 0)
+    device = take_gpu(visible_gpus())
+    # GPUs of another maker have no library that lists them, but may be torch's "cuda".
+    if torch.cuda.is_available():
+        return torch.device("cuda", 0)
+    if device is not None:
+        raise InputError(
+            f"GPU {device} is here, but {_why_not()}; or say `device: cpu` to do without"
+        )
+    if name == "cuda":
+        given = os.environ.get(VISIBLE)
+        reason = f" ({VISIBLE} is '{given}')" if given is not None else ""
+        raise InputError(
+            f"--device cuda: this job asked for a GPU, and none is visible to it{reason}; look at "
+            "`nvidia-smi` and at what the scheduler gave, or say `device: cpu` to do without"
+        )
+    return torch.device("cpu")
+
+
+def loader_workers(cores: int, device: torch.device) -> int:
+    """Loader processes for a process that has so many cores: on a CPU one of them computes."""
+    cores = min(cores, os.cpu_count() or cores)
+    return max(1, cores) if device.type == "cuda" else max(0, cores - 1)
 
 
 @dataclass(frozen=True)
@@ -50,7 +75,10 @@ class World:
         processes = count()
         chosen = choose_device(device)
         if processes > 1:
-            torch.distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+            # Words between the processes go past the GPU, so that none waits for it.
+            torch.distributed.init_process_group(
+                "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
+            )
         if chosen.type == "cuda":
             torch.cuda.set_device(chosen)
         return cls(int(os.environ.get("RANK", "0")), processes, chosen)
@@ -77,9 +105,11 @@ class World:
             torch.distributed.all_reduce(values)
         return values
 
-    def any(self, here: bool) -> bool:
-        """Whether it is so in any process."""
-        return bool(self.sum(torch.tensor(float(here), device=self.device)).item())
+    def any(self, *here: bool) -> list[bool]:
+        """Of each, whether it is so in any process; the GPU has no part in it."""
+        if self.processes == 1:
+            return list(here)
+        return [value > 0 for value in self.sum(torch.tensor(here, dtype=torch.float32)).tolist()]
 
     def leave(self) -> None:
         """End this process's part in the run."""

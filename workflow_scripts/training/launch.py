@@ -11,11 +11,42 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from zlib import crc32
 
 from workflow_scripts.errors import InputError
 
 FIRST_PORT, PORTS = 20000, 10000
+BATCH_FLAG = "--training-batch-size"
+
+
+def check_batch(batch_size: int, processes: int, rule: str = "") -> None:
+    """Refuse a batch that the processes of a training cannot share evenly, and name what they can.
+
+    Args:
+        batch_size: Images a step, over all processes.
+        processes: One for each GPU.
+        rule: Which training it is, for the message.
+
+    Raises:
+        InputError: The batch is no multiple of the processes.
+    """
+    if processes <= 1 or batch_size % processes == 0:
+        return
+    where = f"{rule}.training.batch_size" if rule else "training.batch_size"
+    fitting = [number for number in range(2, batch_size + 1) if batch_size % number == 0]
+    nearest = max(processes, round(batch_size / processes) * processes)
+    raise InputError(
+        f"{where}: {batch_size} images cannot be shared evenly by {processes} processes, one a GPU; set "
+        f"`gpu` of this rule to 1 or {', '.join(map(str, fitting)) or '2'}, or the batch size to {nearest}"
+    )
+
+
+def check_batch_of(gpus: int, stage: Sequence[str]) -> None:
+    """The same for a stage's name and flags; where they leave the batch size out, the stage checks it."""
+    size = dict(pairwise(stage)).get(BATCH_FLAG, "")
+    if size.isdecimal():
+        check_batch(int(size), gpus, stage[0])
 
 
 def command(gpus: int, stage: Sequence[str], job: Mapping[str, str], head: str = "") -> list[str]:
@@ -65,6 +96,7 @@ if __name__ == "__main__":
     several = int(os.environ.get("SLURM_JOB_NUM_NODES", "1")) > 1 and int(sys.argv[1]) > 1
     head = first_node(os.environ["SLURM_JOB_NODELIST"]) if several else ""
     try:
+        check_batch_of(int(sys.argv[1]), sys.argv[2:])
         arguments = command(int(sys.argv[1]), sys.argv[2:], os.environ, head)
     except InputError as error:
         sys.exit(f"{sys.argv[2]}: error: {error}")

@@ -14,23 +14,29 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from workflow_scripts.console.job import WarningSignals, start_worker
 from workflow_scripts.console.progress import progress
 from workflow_scripts.errors import InputError
 from workflow_scripts.settings.training import TrainingSettings
 from workflow_scripts.storage.atomic import atomic_path
-from workflow_scripts.training.batches import StepSampler, steps_per_epoch
 from workflow_scripts.training.checkpoint import Checkpoint
-from workflow_scripts.training.compilation import compile_network
 from workflow_scripts.training.distributed import World
 from workflow_scripts.training.images import TrainingImages
+from workflow_scripts.training.launch import check_batch
 from workflow_scripts.training.optimisers import build_optimiser, schedule_factor
-from workflow_scripts.training.precision import autocast, choose_dtype
-from workflow_scripts.training.randomness import STEP, seed_torch
-from workflow_scripts.training.warning_signals import WarningSignals, only_parent_ends_worker
+from workflow_scripts.training.precision import (
+    autocast,
+    choose_dtype,
+    compile_network,
+    set_arithmetic,
+)
+from workflow_scripts.training.randomness import STEP, StepSampler, seed_torch, steps_per_epoch
 
 logger = logging.getLogger(__name__)
 
 Batch = dict[str, Tensor]
+# Steps between two looks at the loss. A look waits for the device, which has nothing to do meanwhile.
+STEPS_BETWEEN_LOOKS = 20
 WAITING_LIMIT = 0.2
 HISTORY_COLUMNS = ("epoch", "steps", "loss", "learning_rate", "images_per_second", "waiting")
 
@@ -135,12 +141,12 @@ class Trainer:
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
 
-    def _backward(self, batch: Batch, counts: Tensor, exchange: bool = True) -> float:
+    def _backward(self, batch: Batch, counts: Tensor, exchange: bool = True) -> Tensor:
         """Gradients of the whole batch, micro-batch by micro-batch; returns this process's loss.
 
         With `exchange` they are averaged over the processes, along with the last micro-batch.
         """
-        total = 0.0
+        total = torch.zeros((), dtype=torch.float64, device=self.run.world.device)
         parts = list(_parts(batch, self.micro_batch))
         for number, part in enumerate(parts, start=1):
             last = number == len(parts)
@@ -150,8 +156,8 @@ class Trainer:
                     loss = self.task.loss(self.wrapped, part, counts)
                 # Gradients are averaged over the processes, the loss is a sum over them.
                 self.scaler.scale(loss * self.run.world.processes).backward()
-            total += loss.item()
-        return total
+            total += loss.detach()
+        return total.float()
 
     def _fit(self, batch: Batch, counts: Tensor) -> None:
         """Find a micro-batch that fits into every process's memory, before the first step.
@@ -169,7 +175,7 @@ class Trainer:
                     self._backward(batch, counts, exchange=False)
             except torch.cuda.OutOfMemoryError:
                 failed = True
-            self.fits = not world.any(failed)
+            self.fits = not any(world.any(failed))
             if not self.fits:
                 self._halve(batch)
 
@@ -191,8 +197,8 @@ class Trainer:
             self.micro_batch,
         )
 
-    def step(self, batch: Batch) -> float:
-        """One step; returns the loss of the whole batch, over all processes.
+    def step(self, batch: Batch) -> Tensor:
+        """One step; returns the loss of this process's part of the batch, as yet on the device.
 
         Where a GPU's memory does not suffice the micro-batch is halved and the step done again.
         """
@@ -211,7 +217,59 @@ class Trainer:
             self._halve(batch)
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        return float(world.sum(torch.tensor(loss, device=world.device)).item())
+        return loss
+
+
+class Losses:
+    """The losses of the steps, which stay on the device until somebody looks at them."""
+
+    def __init__(self, world: World, first: int) -> None:
+        self._world = world
+        self._pending: list[Tensor] = []
+        self._step = first
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def add(self, loss: Tensor) -> None:
+        """The loss of the next step, of this process's part of the batch."""
+        self._pending.append(loss)
+
+    def look(self) -> list[float]:
+        """Losses since the last look, over all processes; every process must look at the same steps.
+
+        Raises:
+            InputError: One is not finite.
+        """
+        if not self._pending:
+            return []
+        losses: list[float] = self._world.sum(torch.stack(self._pending)).tolist()
+        self._pending.clear()
+        for loss in losses:
+            if not math.isfinite(loss):
+                raise InputError(
+                    f"the loss is {loss} at step {self._step}: lower `training.optimiser.learning_rate`"
+                )
+            self._step += 1
+        return losses
+
+
+def _next(batches: Iterator[Batch]) -> Batch:
+    """The next batch.
+
+    Raises:
+        InputError: A loader process has ended.
+    """
+    try:
+        return next(batches)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise InputError(
+            f"a loader process has ended ({' '.join(str(error).split()):.300}). As a rule memory did not "
+            "suffice, or /dev/shm is small: give the job more `mem_mb`, or fewer loader processes "
+            "(`--workers`), and run again"
+        ) from error
 
 
 def train(
@@ -229,10 +287,8 @@ def train(
         SystemExit: The scheduler asked to stop (SIGTERM, SIGUSR1); the state is saved first.
     """
     world = run.world
-    if settings.batch_size % world.processes:
-        raise InputError(
-            f"training.batch_size: {settings.batch_size} cannot be shared by {world.processes} processes"
-        )
+    check_batch(settings.batch_size, world.processes)
+    set_arithmetic(settings.precision)
     dtype = choose_dtype(settings.precision, bfloat16_pays, world.device)
     network.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
@@ -252,10 +308,10 @@ def train(
         history.rows, losses = notes["rows"], notes["losses"]
         trainer.resume(notes["trainer"])
         logger.info("resuming at step %d of %d", first, steps)
+    arithmetic = "tf32" if settings.precision == "tf32" else str(dtype).removeprefix("torch.")
     logger.info(
         "%d images, %d steps of %d images, %s on %s, channels_last, %d process(es), %d loader worker(s)",
-        len(images), steps, settings.batch_size, str(dtype).removeprefix("torch."), world.device,
-        world.processes, run.workers,
+        len(images), steps, settings.batch_size, arithmetic, world.device, world.processes, run.workers,
     )  # fmt: skip
     sampler = StepSampler(
         run.seed, len(images), settings.batch_size, first, steps, world.rank, world.processes
@@ -264,7 +320,7 @@ def train(
         images,  # type: ignore[arg-type]
         batch_sampler=sampler,
         num_workers=run.workers,
-        worker_init_fn=only_parent_ends_worker,
+        worker_init_fn=start_worker,
         pin_memory=world.device.type == "cuda",
         persistent_workers=run.workers > 0,
     )
@@ -277,22 +333,24 @@ def train(
     waited, timed_from = 0.0, first
     stop_asked = WarningSignals()
     batches = iter(loader)
+    unseen = Losses(world, first)
     for step in range(first, steps):
         asked = time.monotonic()
-        batch = _to_device(next(batches), world.device)
+        batch = _to_device(_next(batches), world.device)
         waited += time.monotonic() - asked
         for group, peak in zip(trainer.optimiser.param_groups, peaks, strict=True):
             group["lr"] = peak * factor(step)
         seed_torch(run.seed, STEP, step, world.rank)
-        loss = trainer.step(batch)
-        if not math.isfinite(loss):
-            raise InputError(
-                f"the loss is {loss} at step {step}: lower `training.optimiser.learning_rate`"
-            )
-        losses.append(loss)
-        bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+        unseen.add(trainer.step(batch))
         bar.update(settings.batch_size)
-        if (step + 1) % an_epoch == 0 or step + 1 == steps:
+        last = step + 1 == steps
+        due = world.leads and time.monotonic() - saved > run.checkpoint_seconds
+        asked_to_stop, due = world.any(stop_asked.received, due)
+        ends_epoch = (step + 1) % an_epoch == 0 or last
+        if len(unseen) == STEPS_BETWEEN_LOOKS or ends_epoch or asked_to_stop or due:
+            losses += unseen.look()
+            bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
+        if ends_epoch:
             now = time.monotonic()
             history.rows.append({
                 "epoch": step // an_epoch + 1,
@@ -304,13 +362,12 @@ def train(
                 "waiting": waited / max(now - epoch_start, 1e-9),
             })  # fmt: skip
             epoch_start, timed_from, waited, losses = now, step + 1, 0.0, []
-        asked_to_stop = world.any(stop_asked.received)
-        if asked_to_stop or time.monotonic() - saved > run.checkpoint_seconds:
+        if asked_to_stop or due:
             if world.leads:
                 notes = {"rows": history.rows, "losses": losses, "trainer": trainer.state}
                 run.checkpoint.save(network, trainer.optimiser, step + 1, notes)
             saved = time.monotonic()
-        if asked_to_stop and step + 1 < steps:
+        if asked_to_stop and not last:
             bar.close()
             logger.warning(
                 "asked to stop: saved at step %d of %d, run again to resume", step + 1, steps

@@ -1,7 +1,7 @@
-"""Memory format and arithmetic, by network and device.
+"""Memory format, arithmetic and compilation, by network and device.
 
-The rule is fixed, not measured at run time: two runs of one seed must take the same path on machines of
-one kind. It was measured, and `make bench` shows what comes of it. On CPUs with instructions for
+The rule of `auto` is fixed, not measured at run time: two runs of one seed must take the same path on
+machines of one kind. It was measured, and `make bench` shows what comes of it. On CPUs with instructions for
 bfloat16, a ResNet in bfloat16 and channels_last took a third of the time of float32, contiguous. On
 CPUs without them (AVX2 alone: AMD EPYC of the third generation) bfloat16 is emulated: ResNet-50 took 7
 times as long as in float32 to infer and 10 times as long to train, both channels_last. EfficientNet,
@@ -14,7 +14,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from torch import nn
 
+from workflow_scripts.errors import InputError
 from workflow_scripts.models.trained import described_backbone
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ def choose_dtype(precision: str, bfloat16_pays: bool, device: torch.device) -> t
         device: Where it computes.
     """
     if precision != "auto":
-        chosen: torch.dtype = getattr(torch, precision)
+        chosen: torch.dtype = getattr(torch, "float32" if precision == "tf32" else precision)
         return chosen
     if device.type == "cuda":
         # Older GPUs emulate bfloat16, slowly.
@@ -48,11 +50,21 @@ def choose_dtype(precision: str, bfloat16_pays: bool, device: torch.device) -> t
     return torch.bfloat16 if gains else torch.float32
 
 
+def set_arithmetic(precision: str) -> None:
+    """Have GPUs compute float32 as such, or with ten bits of mantissa (TF32) where `tf32` is asked for.
+
+    torch's own default is TF32 in convolutions and float32 in products.
+    """
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+
+
 def inference_dtype(description: Mapping[str, Any], device: torch.device) -> torch.dtype:
-    """Arithmetic in which a trained network infers, from its description; the log says it."""
-    backbone = described_backbone(description)
-    dtype = choose_dtype(description["precision"], backbone.bfloat16_pays, device)
-    name = str(dtype).removeprefix("torch.")
+    """Arithmetic in which a trained network infers, from its description; it is set, the log says it."""
+    backbone, precision = described_backbone(description), description["precision"]
+    set_arithmetic(precision)
+    dtype = choose_dtype(precision, backbone.bfloat16_pays, device)
+    name = precision if precision == "tf32" else str(dtype).removeprefix("torch.")
     logger.info("%s in %s on %s, channels_last, one scale at a time", backbone.name, name, device)
     return dtype
 
@@ -62,3 +74,22 @@ def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager
     if dtype == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, dtype=dtype)
+
+
+def compile_network(network: nn.Module, device: torch.device) -> None:
+    """Let a network be compiled at its first step, in place: its tensors keep their names.
+
+    Raises:
+        InputError: Nothing can be compiled here.
+    """
+    probe = nn.ReLU()
+    probe.compile()
+    try:
+        probe(torch.zeros(1, device=device))
+    except Exception as error:  # of any kind: which one depends on the backend and on what it lacks
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"training.compile: torch.compile does not work here ({reason:.200}). It needs a C++"
+            " compiler, and Triton on a GPU: install it, or leave `compile` out."
+        ) from error
+    network.compile()

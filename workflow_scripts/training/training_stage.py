@@ -16,7 +16,7 @@ from workflow_scripts.settings.training import TrainingSettings
 from workflow_scripts.storage.file_state import content_digest
 from workflow_scripts.storage.networks import save_network
 from workflow_scripts.training.checkpoint import Checkpoint, fingerprint
-from workflow_scripts.training.distributed import World
+from workflow_scripts.training.distributed import World, loader_workers
 from workflow_scripts.training.images import MaskOf, TrainingImages
 from workflow_scripts.training.loop import Run, Task, train
 from workflow_scripts.training.randomness import INITIALISATION, seed_torch
@@ -37,7 +37,9 @@ class TrainingFiles(PluggedFiles):
     seed: int = Field(0, ge=0, description="seed of all randomness")
     device: str = Field("auto", description="auto, cpu or cuda")
     workers: int | None = Field(
-        None, ge=0, description="loader processes; one less than the threads if left out"
+        None,
+        ge=0,
+        description="loader processes; if left out one for each core of this process, on a CPU one less",
     )
     checkpoint_minutes: float = Field(
         10.0, gt=0, description="minutes between resume checkpoints; results do not depend on it"
@@ -131,7 +133,9 @@ def run_training(
         checkpoint=checkpoint,
         seed=files.seed,
         world=world,
-        workers=max(0, files.threads - 1) if files.workers is None else files.workers,
+        workers=loader_workers(files.threads, world.device)
+        if files.workers is None
+        else files.workers,
         checkpoint_seconds=60 * files.checkpoint_minutes,
         description=stage,
     )

@@ -21,7 +21,7 @@ def shard_names(split: str, count: int) -> list[str]:
     return [f"{split}-{number:0{digits}d}" for number in range(count)]
 
 
-class ShardFile:
+class SharedFile:
     """A file open for positioned reads; also a context manager.
 
     Not a memory map: pages of a map count as memory of the process, which would grow with the file.

@@ -1,19 +1,37 @@
-"""Rules that choose a background threshold without seeing a mask."""
+"""The median of three rules on the pooled activations that err in different directions.
 
+Otsu's threshold (1979) is too low where objects are small, Fisher's (1936) too high where activations fall
+off like an exponential; the entropy's (Kapur, Sahoo and Wong 1985) lies mostly between them. Sources stand
+with the functions, figures in docs/thresholds.md.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
+from workflow_scripts.doors.threshold_rule import ThresholdRule
 from workflow_scripts.errors import InputError
-from workflow_scripts.evaluation.activation_statistics import ActivationStatistics
-from workflow_scripts.evaluation.colour_separation import ColourSeparation
+from workflow_scripts.evaluation.activation_statistics import ActivationStatistics, SampledImage
 
-# The explained share of the colours, beyond chance, is 3 to 9 % on scenes of photographs, 7 to 15
-# standard errors above 0; where objects are given the colours behind them, below 1 % and 3.
-LEAST_SHARE = 0.02
-LEAST_ERRORS = 4.0
 # A side with a smaller share of the pixels has no variance worth the name.
 _SMALL_SIDE = 1e-3
+_NOTHING = (
+    "no threshold can be chosen: the activations hold nothing but one value, or no image has a"
+    " label. Check the labels of the index and the training of the network, or give a threshold"
+    " in the configuration."
+)
+
+
+class Consensus(ThresholdRule):
+    """The median of Otsu's, Kapur's and Fisher's thresholds."""
+
+    name: ClassVar[str] = "consensus"
+
+    def choose(self, statistics: ActivationStatistics, sample: Iterable[SampledImage]) -> float:
+        """See `ThresholdRule`; raises InputError where the activations hold nothing but one value."""
+        return float(np.median([otsu(statistics), maximum_entropy(statistics), fisher(statistics)]))
 
 
 def between_class_variance(statistics: ActivationStatistics) -> np.ndarray:
@@ -101,37 +119,6 @@ def split_entropy(statistics: ActivationStatistics) -> np.ndarray:
 def maximum_entropy(statistics: ActivationStatistics) -> float:
     """Return the threshold of largest entropy."""
     return _best(split_entropy(statistics), statistics.thresholds)
-
-
-def consensus(statistics: ActivationStatistics) -> float:
-    """Return the median of three rules on the pooled activations that err in different directions.
-
-    Otsu's threshold is too low where objects are small, Fisher's too high where activations fall
-    off like an exponential; the entropy's lies mostly between them.
-    """
-    return float(np.median([otsu(statistics), maximum_entropy(statistics), fisher(statistics)]))
-
-
-def colours(separation: ColourSeparation) -> float | None:
-    """Return the threshold whose masks separate the images' colours best; None where none does.
-
-    Masks of objects in the colours of their background explain as much as their mirror images do,
-    and the best threshold is then one by chance.
-    """
-    share = separation.curve()
-    if np.isnan(share).all():
-        return None
-    best = int(share.argmax())
-    if share[best] < LEAST_SHARE or separation.standard_errors()[best] < LEAST_ERRORS:
-        return None
-    return float(separation.thresholds[best])
-
-
-_NOTHING = (
-    "no threshold can be chosen: the activations hold nothing but one value, or no image has a"
-    " label. Check the labels of the index and the training of the network, or give a threshold"
-    " in the configuration."
-)
 
 
 def _best(scores: np.ndarray, thresholds: np.ndarray) -> float:

@@ -5,8 +5,8 @@ therefore carries this mapping among its parameters, so that an edit of `models/
 trains AMN and what follows, and nothing else.
 
 A file's digest is over its syntax tree without words: comments, formatting, docstrings, log messages,
-texts of errors and descriptions of fields do not count. Rooms that deal with the machine and the reader
-alone (`CANNOT_CHANGE_RESULTS`) do not count at all; what they import does.
+texts of errors, descriptions of fields and imports for type checkers do not count. Rooms that deal with
+the machine and the reader alone (`CANNOT_CHANGE_RESULTS`) do not count at all; what they import does.
 
 An import is a statement. A module that code looks up by a computed name counts only where a caller names
 it as one of `entries`.
@@ -21,29 +21,27 @@ from pathlib import Path
 from workflow_scripts.errors import InputError
 
 PACKAGE = "workflow_scripts"
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 # Whatever is edited in these, a stage that ends well has made the same files. A room that reads flags or
 # settings, chooses images or computes must never stand here.
 CANNOT_CHANGE_RESULTS = frozenset({
-    "console.ending",  # answers to signals
-    "console.processes",  # who among the processes of a job holds the lock
+    "console.job",  # processes and signals
     "console.progress",
     "console.stage",  # log, lock, messages and exit code around the work
     "errors",
+    "fingerprint",
     "planning.failure",
-    "planning.fingerprint",
     "planning.slurm_plugin",
     "storage.atomic",
     "storage.ownership",
-    "training.gpu_locks",
+    "training.gpus",  # which of them is whose
     "training.launch",
-    "training.warning_signals",
 })  # fmt: skip
 
 
 class _Words(ast.NodeTransformer):
-    """Takes out of a syntax tree what is written for readers."""
+    """Takes out of a syntax tree what is written for readers and for type checkers."""
 
     def _body(self, node: ast.AST) -> ast.AST:
         body: list[ast.stmt] = node.body  # type: ignore[attr-defined]
@@ -66,6 +64,13 @@ class _Words(ast.NodeTransformer):
                 return None
         return self.generic_visit(node)
 
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        """Imports for type checkers alone: `if TYPE_CHECKING:`."""
+        match node.test:
+            case ast.Name(id="TYPE_CHECKING"):
+                return [self.visit(statement) for statement in node.orelse]
+        return self.generic_visit(node)
+
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
         """Texts of errors: what they are made of counts, the words do not."""
         match node.exc:
@@ -86,7 +91,7 @@ class _Words(ast.NodeTransformer):
 @cache
 def _parsed(text: str, name: str) -> tuple[str, frozenset[str]]:
     """(digest, everything that may be a module it imports) of a source text."""
-    tree = ast.parse(text, filename=name)
+    tree = _Words().visit(ast.parse(text, filename=name))
     imported: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -94,7 +99,7 @@ def _parsed(text: str, name: str) -> tuple[str, frozenset[str]]:
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             imported.add(node.module)
             imported.update(f"{node.module}.{alias.name}" for alias in node.names)
-    code = ast.dump(_Words().visit(tree), include_attributes=False)
+    code = ast.dump(tree, include_attributes=False)
     return hashlib.sha256(code.encode()).hexdigest()[:12], frozenset(imported)
 
 

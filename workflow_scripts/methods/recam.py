@@ -1,0 +1,120 @@
+"""ReCAM: class re-activation maps (Chen et al., "Class Re-Activation Maps for Weakly-Supervised Semantic
+Segmentation", CVPR 2022).
+
+A classifier trained by binary cross-entropy activates pixels of several classes at once. ReCAM goes on from
+it: its maps weight the features, a map for each label of the image, and a second classifier learns by softmax
+cross-entropy which label each of these features is of. Both classifiers' weights, multiplied, make the maps.
+Formulas and numbers are those of the published code; its loss of an image without labels is 0 here too.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from workflow_scripts.doors.method import ContinuedSettings, LabelledImage, Method, Reads
+from workflow_scripts.models.classification import CamNetwork, cam_activations, multi_label_loss
+from workflow_scripts.models.feature_maps import Backbone
+from workflow_scripts.settings.augmentation import AugmentationSettings
+from workflow_scripts.settings.seeds import SeedSettings
+from workflow_scripts.settings.training import OptimiserSettings, TrainingSettings
+from workflow_scripts.storage.activation_maps import CamMaps
+
+EPSILON = 1e-5
+
+
+class TrainRecamSettings(ContinuedSettings):
+    """ReCAM on a trained classifier, whose backbone it takes over; defaults are the published ones."""
+
+    weight: float = Field(0.85, ge=0, description="weight of the softmax cross-entropy in the loss")
+    training: TrainingSettings = TrainingSettings(
+        epochs=4,
+        optimiser=OptimiserSettings(learning_rate=5e-5, head_factor=10.0),
+        augmentation=AugmentationSettings(resize="long_side", resize_range=(320, 640)),
+    )
+
+
+class RecamNetwork(CamNetwork):
+    """The classifier of CAM, and a second one of features that its maps weight.
+
+    Attributes:
+        at_base_rate: New layers that learn at the backbone's rate: the first classifier is trained already.
+    """
+
+    at_base_rate = ("classifier.",)
+
+    def __init__(self, backbone: Backbone, classes: int) -> None:
+        super().__init__(backbone, classes)
+        self.reclassifier = nn.Conv2d(backbone.channels, classes, 1, bias=False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Logits of both classifiers.
+
+        Args:
+            images: [B, 3, H, W].
+
+        Returns:
+            [B, C], and [B, C, C]: of the features that each class's map weights.
+        """
+        features = self.backbone(images)
+        logits = self.classifier(features.mean(dim=(2, 3), keepdim=True)).flatten(1)
+        maps = F.relu(F.conv2d(features, self.classifier.weight))
+        maps = maps / (maps.amax(dim=(2, 3), keepdim=True) + EPSILON)
+        pixels = maps.shape[-2] * maps.shape[-1]
+        weighted = torch.einsum("bchw,bdhw->bcd", maps, features) / pixels
+        return logits, F.linear(weighted, self.reclassifier.weight[:, :, 0, 0])
+
+    def activations(self, images: Tensor) -> Tensor:
+        """Class re-activation maps, not normalised: [B, 3, H, W] → [B, C, h, w], ≥ 0."""
+        weight = self.reclassifier.weight * self.classifier.weight
+        return F.relu(F.conv2d(self.backbone(images), weight))
+
+
+def reactivation_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Softmax cross-entropy of the features of each label, mean over an image's labels.
+
+    Args:
+        logits: [B, C, C], see `RecamNetwork.forward`.
+        labels: 0/1 [B, C].
+
+    Returns:
+        [B], 0 for an image without labels.
+    """
+    log_probability = F.log_softmax(logits.float(), dim=2).diagonal(dim1=1, dim2=2)
+    return -(log_probability * labels).sum(dim=1) / labels.sum(dim=1).clamp(min=1)
+
+
+class Recam(Method):
+    """Goes on from CAM's classifier; its maps come from both classifiers."""
+
+    name: ClassVar[str] = "recam"
+    reads: ClassVar[Reads] = Reads.NETWORK
+    seeds: ClassVar[SeedSettings] = SeedSettings(
+        foreground_threshold=0.30, background_threshold=0.05
+    )
+    Train: ClassVar[type[TrainRecamSettings]] = TrainRecamSettings
+
+    @classmethod
+    def maps(cls) -> type[CamMaps]:
+        """Maps of each scale, as CAM's."""
+        return CamMaps
+
+    def build(self, backbone: Backbone, classes: int) -> RecamNetwork:
+        """See `Method`."""
+        return RecamNetwork(backbone, classes)
+
+    def loss(self, network: nn.Module, batch: Mapping[str, Tensor], counts: Tensor) -> Tensor:
+        """Both losses, means over the images of the batch."""
+        logits, of_features = network(batch["image"])
+        losses = multi_label_loss(logits, batch["labels"])
+        losses = losses + self.settings.weight * reactivation_loss(of_features, batch["labels"])
+        return losses.sum() / counts[0]
+
+    def activations(
+        self, network: Any, image: LabelledImage, infer: Any, device: torch.device
+    ) -> CamMaps:
+        """See `Method`."""
+        return cam_activations(network, image.pixels, image.labels, infer.scales, device)
