@@ -178,7 +178,9 @@ def fetch(
     """
     settings = settings or DownloadSettings()
     if not address.startswith(("http://", "https://")):
-        raise InputError(f"{address}: not an address that can be fetched (http:// or https://)")
+        raise InputError(
+            f"{address}: not an address that can be fetched; give one that begins with http:// or https://"
+        )
     partial = _Partial.beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -270,7 +272,7 @@ def _attempt(
     except urllib.error.HTTPError as error:
         _explain_status(error, address, target, partial)
     except InvalidURL as error:
-        raise InputError(f"{address}: not a valid address ({error})") from error
+        raise InputError(f"{address}: not a valid address ({error}); correct it") from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             raise InputError(
