@@ -62,7 +62,10 @@ def test_a_variant_learns_from_the_seeds_it_names():
         ({"imports": {"mine": {"activations": "a", "seeds": "b"}}}, "give one of `activations`"),
         ({"imports": {"cam": {"seeds": "b"}}}, "`cam` cannot be a name"),
         ({"variants": {"mine": {}}}, "in `variants` and in `imports`"),
-        ({"variants": {"amn_on_mine": {"seeds_from": "yours"}}}, "expected cam or mine or masks"),
+        (
+            {"variants": {"amn_on_mine": {"seeds_from": "yours"}}},
+            "expected amn or cam or recam or mine or masks",
+        ),
         (
             {"methods": ["yours"]},
             "`yours` is none of amn, cam, recam, full, amn_on_mine, mine, masks",

@@ -221,15 +221,18 @@ class WorkflowSettings(Settings):
             raise ValueError(
                 f"{key}: `{entry.name}` learns from images and labels alone; take it out"
             )
-        given = [
-            name
-            for name in (*METHODS.names(), *self.imports)
-            if name in self.imports or METHODS.get(name).reads is Reads.NOTHING
-        ]
-        if entry.reads is Reads.NETWORK:
-            given = [entry.source]
+        given = [entry.source]
+        if entry.reads is Reads.SEEDS:
+            others = (name for name in self.variants if name != variant)
+            given = [*METHODS.names(), *self.imports, *others]
         if source not in given:
             raise ValueError(f"{key}: expected {' or '.join(given)}")
+        chain = [variant]
+        while source is not None and source not in self.imports:
+            if source in chain:
+                raise ValueError(f"{key}: {' learns from '.join([*chain, source])}, in a circle")
+            chain.append(source)
+            source = self.source(source)
 
     @model_validator(mode="after")
     def _checkpoints_have_a_network(self) -> Self:
