@@ -26,8 +26,7 @@ from workflow_scripts.report.comparison import (
     read_run,
     text_table,
 )
-from workflow_scripts.report.names import compared_pair, method_name
-from workflow_scripts.report.palette import colours_of
+from workflow_scripts.report.names import colours_of, compared_pair, method_name
 from workflow_scripts.report.run_data import Curve, RunData
 from workflow_scripts.report.threshold_figures import (
     _bins,
