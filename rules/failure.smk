@@ -1,8 +1,17 @@
-from workflow_scripts.planning.failure import explain_failure, outlive_warnings
+from workflow_scripts.planning.failure import (
+    explain_failure,
+    outlive_warnings,
+    unlock_after_kill,
+)
 from workflow_scripts.planning.slurm_plugin import mend_slurm_plugin
 
 outlive_warnings()
 mend_slurm_plugin()
+if workflow.is_main_process and unlock_after_kill(Path(".snakemake").absolute()):
+    print(
+        "The run before was killed: its lock is gone, this one goes on.",
+        file=sys.stderr,
+    )
 
 
 onerror:

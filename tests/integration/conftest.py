@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PARTS = ("Snakefile", "rules", "workflow_scripts", "config", "envs", "resources")
+PARTS = ("Snakefile", "rules", "workflow_scripts", "config", "envs", "profiles", "resources")
 TIMEOUT = 900
 
 TINY_TRAINING = {

@@ -21,7 +21,7 @@ def compilations(root):
     code = (
         "from workflow_scripts.refinement.sample import plus_one\n"
         "plus_one(1)\n"
-        "print(sum(plus_one.stats.cache_misses.values()))\n"
+        "print(sum(plus_one.dispatcher.stats.cache_misses.values()))\n"
     )
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(root / "cache")}
     done = subprocess.run(

@@ -1,9 +1,15 @@
+import os
+
+import pytest
+
 from workflow_scripts.planning.failure import (
     Failure,
     explain_failure,
     read_failures,
     resume_command,
+    unlock_after_kill,
 )
+from workflow_scripts.storage.ownership import machine, process_start
 
 LOG = """
 SLURM run ID: 1f2e3d
@@ -65,3 +71,50 @@ def test_without_a_log_it_still_says_how_to_go_on(tmp_path):
 def test_the_command_is_quoted_and_not_repeated():
     command = resume_command(["--configfile", "my config.yaml", "--rerun-incomplete"])
     assert command == "snakemake --configfile 'my config.yaml' --rerun-incomplete"
+
+
+@pytest.fixture
+def locked(tmp_path):
+    """Snakemake's folder with a lock, and a way to leave the note of a process."""
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks" / "0.input.lock").write_text("index.csv\n")
+    (tmp_path / "running").mkdir()
+
+    def note(process, place=None, started="1"):
+        place = machine() if place is None else place
+        (tmp_path / "running" / f"{process}.run").write_text(f"{place}\n{started}")
+
+    return tmp_path, note
+
+
+def has_lock(folder):
+    return (folder / "locks" / "0.input.lock").exists()
+
+
+def test_the_lock_of_a_killed_run_goes(locked):
+    folder, note = locked
+    note(os.getpid(), started="long ago")
+    note(2**22 + 1)
+    assert unlock_after_kill(folder) and not has_lock(folder)
+    assert [path.name for path in (folder / "running").iterdir()] == [f"{os.getpid()}.run"]
+    assert not unlock_after_kill(folder)
+
+
+@pytest.mark.parametrize("why", ["alive", "elsewhere", "unknown", "damaged"])
+def test_the_lock_of_a_run_that_may_be_alive_stays(locked, why):
+    folder, note = locked
+    note(2**22 + 1)
+    if why == "alive":
+        note(os.getppid(), started=process_start(os.getppid()))
+    elif why == "elsewhere":
+        note(2**22 + 2, place="another machine")
+    elif why == "damaged":
+        (folder / "running" / "me.run").write_text(machine())
+    else:
+        (folder / "running" / f"{2**22 + 1}.run").unlink()
+    assert not unlock_after_kill(folder) and has_lock(folder)
+
+
+def test_a_folder_that_cannot_be_written_is_left_to_snakemake(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert not unlock_after_kill(tmp_path / "file")

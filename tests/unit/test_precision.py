@@ -20,10 +20,10 @@ CPU = torch.device("cpu")
         ({"neon": True, "bf16": True}, torch.bfloat16),
     ],
 )
-def test_resnets_on_cpus_take_bfloat16_where_the_cpu_has_it(monkeypatch, capabilities, expected):
+def test_cpus_take_bfloat16_where_they_have_it_and_it_pays(monkeypatch, capabilities, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert choose_dtype("auto", "resnet50", CPU) == expected
-    assert choose_dtype("auto", "efficientnet_lite0", CPU) == torch.float32
+    assert choose_dtype("auto", True, CPU) == expected
+    assert choose_dtype("auto", False, CPU) == torch.float32
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float16)])
@@ -33,12 +33,12 @@ def test_gpus_take_bfloat16_where_they_do_not_emulate_it(monkeypatch, native, ex
         "is_bf16_supported",
         lambda including_emulation=True: including_emulation or native,
     )
-    assert choose_dtype("auto", "resnet50", torch.device("cuda")) == expected
+    assert choose_dtype("auto", False, torch.device("cuda")) == expected
 
 
 def test_what_was_asked_for_is_taken():
-    assert choose_dtype("bfloat16", "efficientnet_lite0", CPU) == torch.bfloat16
-    assert choose_dtype("float32", "resnet50", CPU) == torch.float32
+    assert choose_dtype("bfloat16", False, CPU) == torch.bfloat16
+    assert choose_dtype("float32", True, CPU) == torch.float32
 
 
 def test_the_log_says_how_a_trained_network_infers(caplog):

@@ -1,14 +1,22 @@
-"""What to print when a run has failed: the rules, the ends of their logs, how to go on.
+"""What comes of a run that failed or was killed: what to print of it, and that the next one can go on.
 
-Snakemake's own log is long, and names the file in which the reason stands; this shows the reason.
+Snakemake's own log is long, and names the file in which the reason stands; this shows the reason. A
+Snakemake that was killed leaves its folder locked; its lock does not say whose it was, so each run leaves a
+note of its process, by which the next one sees that nobody is at work any more.
 """
 
+import atexit
+import os
 import re
 import shlex
+import shutil
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from workflow_scripts.storage.ownership import machine, process_start
 
 TAIL_LINES = 15
 MOST_FAILURES = 3
@@ -102,3 +110,49 @@ def outlive_warnings() -> None:
     ignored is inherited; a stage puts its own answer in place.
     """
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+def _note() -> tuple[str, str]:
+    """What a note says of this process: the machine, and when it started; and the note's name."""
+    started = process_start(os.getpid()) or ""
+    return f"{os.getpid()}.run", f"{machine()}\n{started}"
+
+
+def _all_have_ended(notes: Sequence[Path]) -> bool:
+    """Whether all processes that left these notes have ended, as far as this machine can tell."""
+    here = machine()
+    for note in notes:
+        place, _, started = note.read_text(encoding="ascii").partition("\n")
+        if not here or place != here or process_start(int(note.stem)) == started:
+            return False
+    return True
+
+
+def unlock_after_kill(folder: Path) -> bool:
+    """Remove the lock of a Snakemake that was killed on this machine; leaves a note of this one.
+
+    To be called by the Snakemake that a user has started, not by those inside of its jobs. Outputs need no
+    lock of Snakemake's: no two jobs write one (see `storage/ownership.py`).
+
+    Args:
+        folder: Snakemake's own, `.snakemake` where it was called.
+
+    Returns:
+        Whether there was such a lock. One of a Snakemake that may be alive, here or on another machine,
+        stays.
+    """
+    notes, locks = folder / "running", folder / "locks"
+    removed = False
+    # Where nothing can be written, Snakemake says so itself.
+    with suppress(OSError, ValueError):
+        notes.mkdir(parents=True, exist_ok=True)
+        left = sorted(notes.glob("*.run"))
+        if left and _all_have_ended(left):
+            removed = any(locks.glob("*.lock"))
+            shutil.rmtree(locks, ignore_errors=True)
+            for note in left:
+                note.unlink(missing_ok=True)
+        name, text = _note()
+        (notes / name).write_text(text, encoding="ascii")
+        atexit.register((notes / name).unlink, missing_ok=True)
+    return removed
