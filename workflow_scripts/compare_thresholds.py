@@ -25,7 +25,7 @@ from workflow_scripts.evaluation.activation_statistics import candidates_of
 from workflow_scripts.evaluation.threshold_sweep import ThresholdCurve, merge_shards
 from workflow_scripts.planning.configuration import configuration_of_run
 from workflow_scripts.report.catalogue import REFERENCE
-from workflow_scripts.settings.thresholds import VALIDATION
+from workflow_scripts.settings.refinement import VALIDATION
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.shard_files import shard_names
 

@@ -43,8 +43,7 @@ from workflow_scripts.report.names import (
     voc_colours,
 )
 from workflow_scripts.report.run_data import curves_of, read_table
-from workflow_scripts.settings.evaluation import SweepSettings
-from workflow_scripts.settings.report import ExplorerSettings
+from workflow_scripts.settings.evaluation import ExplorerSettings, SweepSettings
 from workflow_scripts.storage.activations import ActivationReader
 from workflow_scripts.storage.atomic import atomic_path
 

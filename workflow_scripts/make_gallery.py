@@ -31,7 +31,7 @@ from workflow_scripts.report.image_pages import (
     ranked,
 )
 from workflow_scripts.report.names import compared_pair, method_name, safe_colours
-from workflow_scripts.settings.report import GallerySettings
+from workflow_scripts.settings.evaluation import GallerySettings
 from workflow_scripts.storage.atomic import atomic_path
 
 

@@ -25,7 +25,7 @@ from workflow_scripts.refinement.thresholding import (
     dataset_labels,
     refined_labels,
 )
-from workflow_scripts.settings.seeds import SeedSettings
+from workflow_scripts.settings.refinement import SeedSettings
 from workflow_scripts.storage.activations import ActivationReader
 from workflow_scripts.storage.chosen_thresholds import seed_thresholds
 from workflow_scripts.storage.masks import MaskWriter, SeedPixels

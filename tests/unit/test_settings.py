@@ -60,7 +60,10 @@ def test_a_part_three_levels_down():
             {"dataset": {"kind": "voc12", "sbd": {"adress": "x"}}},
             "dataset.sbd.adress: unknown key; did you mean `address`?",
         ),
-        ({"dataset": {"kind": "cocoa"}}, "dataset.kind: unknown value `cocoa`; did you mean `coco"),
+        (
+            {"dataset": {"kind": "cocoa"}},
+            "dataset.kind: there is no dataset `cocoa`; did you mean `coco",
+        ),
         ({"dataset": {}}, "dataset.kind: missing"),
         ({"qqq": 1}, "qqq: unknown key; valid here: run, results, dataset"),
         ({"variants": {"plain": {"balanc": 0}}}, "balanc: unknown key; did you mean `balance`?"),

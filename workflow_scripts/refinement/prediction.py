@@ -20,7 +20,7 @@ from workflow_scripts.models.large_images import (
 )
 from workflow_scripts.models.multi_scale import add_resized, maps_at_scales
 from workflow_scripts.models.trained import described, described_backbone, ready_for_inference
-from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
+from workflow_scripts.settings.evaluation import EvaluateSegmentationSettings
 from workflow_scripts.storage.networks import load_network, read_description
 from workflow_scripts.training.precision import autocast
 
