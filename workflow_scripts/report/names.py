@@ -8,7 +8,7 @@ from typing import Any
 from workflow_scripts.report.catalogue import REFERENCE
 from workflow_scripts.storage.masks import voc_palette
 
-_LONGEST_ABBREVIATION = 4
+_LONGEST_ABBREVIATION = 5
 _FIGURES: dict[tuple[str, str], tuple[str, float, int]] = {
     ("activations", "best_miou"): ("mIoU at the best threshold, %", 1, 1),
     ("activations", "best_threshold"): ("best threshold (an oracle's)", 1, 3),
