@@ -14,7 +14,7 @@ from workflow_scripts.doors.method import (
     TrainSettings,
 )
 from workflow_scripts.settings.augmentation import AugmentationSettings
-from workflow_scripts.settings.seeds import SeedSettings
+from workflow_scripts.settings.refinement import SeedSettings
 from workflow_scripts.settings.training import OptimiserSettings, TrainingSettings
 
 if TYPE_CHECKING:

@@ -22,17 +22,20 @@ from workflow_scripts.errors import InputError
 from workflow_scripts.models.boundary_settings import TrainBoundarySettings
 from workflow_scripts.segmenters.deeplab_v2 import DeepLabV2
 from workflow_scripts.settings.base import Settings, overlaid, validate
-from workflow_scripts.settings.boundary import PropagateSettings
 from workflow_scripts.settings.checkpoints import CheckpointSettings, checkpoint_key
-from workflow_scripts.settings.evaluation import SummarySettings, SweepSettings
+from workflow_scripts.settings.evaluation import (
+    EvaluateSegmentationSettings,
+    ReportSettings,
+    SummarySettings,
+    SweepSettings,
+)
 from workflow_scripts.settings.imports import ImportActivationsSettings
-from workflow_scripts.settings.pseudo_masks import PseudoMaskSettings
-from workflow_scripts.settings.report import ReportSettings
-from workflow_scripts.settings.seeds import SeedSettings
-from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
-from workflow_scripts.settings.thresholds import (
+from workflow_scripts.settings.refinement import (
     VALIDATION,
     Named,
+    PropagateSettings,
+    PseudoMaskSettings,
+    SeedSettings,
     ValidationSettings,
 )
 
