@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from workflow_scripts.doors.backbone import BACKBONES
+from workflow_scripts.doors.dataset import DATASETS
 from workflow_scripts.doors.method import METHODS
 from workflow_scripts.doors.segmenter import SEGMENTERS
 from workflow_scripts.planning.configuration import WorkflowSettings, configuration_model
@@ -43,7 +44,7 @@ required.
 Defaults are the paper's for VOC 2012; `config.yaml` holds what the demo has instead. Editors that know JSON
 schemas complete and check a file with the first line `# yaml-language-server: $schema=schema.json`.
 
-This page and `schema.json` are made from `workflow_scripts/settings/` by `make docs`.
+This page and `schema.json` are made from the typed settings of `workflow_scripts/` by `make docs`.
 """
 NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false", Path: "path"}
 BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
@@ -67,6 +68,8 @@ def _type(annotation: Any) -> str:
         return f"list of {kind}s" if kind in NAMES.values() else f"list; each {kind}"
     if origin is dict:
         return "mapping"
+    if isinstance(annotation, type) and issubclass(annotation, Choice):
+        return f"mapping with `{annotation.tag}`"
     return NAMES.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 
@@ -130,25 +133,19 @@ def configuration_page() -> str:
     """config/README.md: a table for each section of the configuration, and for each entry of a door."""
     fields = _documented().model_fields
     plain = {
-        name: field
-        for name, field in fields.items()
-        if not isinstance(field.default, BaseModel) and field.discriminator is None
+        name: field for name, field in fields.items() if not isinstance(field.default, BaseModel)
     }
     rows = [(name, field, field.get_default()) for name, field in plain.items()]
     parts = [HEADER, f"## The run\n\n{_table(rows)}\n"]
     for name, field in fields.items():
-        if field.discriminator is not None:
-            parts.append(f"## `{name}`\n\nOne of the following kinds.\n")
-            for model in get_args(field.annotation):
-                kind = model.model_fields[field.discriminator].default
-                parts.append(_section(f"### `{name}: {{kind: {kind}}}`", model, None))
-        elif isinstance(field.default, BaseModel):
+        if isinstance(field.default, BaseModel):
             parts.append(_section(f"## `{name}`", type(field.default), field.default))
         elif get_origin(field.annotation) is dict:
             for model in get_args(field.annotation):
                 if isinstance(model, type) and issubclass(model, BaseModel):
                     parts.append(_section(f"## `{name}: {{NAME: …}}`", model, None))
     for title, door, tag in (
+        ("Datasets", DATASETS, "dataset: {kind"),
         ("Backbones", BACKBONES, "backbone: {name"),
         ("Segmenters", SEGMENTERS, "train_segmentation: {segmenter"),
     ):

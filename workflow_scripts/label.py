@@ -23,7 +23,7 @@ from workflow_scripts.datasets.files import images_below
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.table import TableRow, find_images, make_ids, read_table
 from workflow_scripts.errors import InputError
-from workflow_scripts.planning.configuration import configuration_of_run
+from workflow_scripts.planning.configuration import FULL, configuration_of_run
 from workflow_scripts.refinement.labeller import Labeller
 from workflow_scripts.settings.labelling import LabelSettings
 from workflow_scripts.training.distributed import choose_device
@@ -38,7 +38,9 @@ class Files(PluggedFiles):
     images: Path = Field(description="folder of images")
     labels: Path = Field(description="table of their labels (CSV: image, labels)")
     out: Path = Field(description="folder to write to")
-    method: str = Field("amn", description="one of the run's methods")
+    method: str | None = Field(
+        None, description="one of the run's methods; the last that has activations if left out"
+    )
     trial: int = Field(0, ge=0, description="trial of the run whose networks to use")
     device: str = Field("auto", description="auto, cpu or cuda")
 
@@ -61,13 +63,11 @@ def work(files: Files, settings: LabelSettings) -> None:
     folder = images_below(files.images, out=files.out)
     device = choose_device(files.device)
     configuration = configuration_of_run(files.run)
-    if files.method not in configuration.methods:
-        raise InputError(
-            f"--method {files.method}: the run has {', '.join(configuration.methods)}; name one of these"
-        )
-    labeller = Labeller(
-        files.run, configuration, files.trial, files.method, settings.threshold, device
-    )
+    methods = [name for name in configuration.methods if name != FULL]
+    method = files.method or methods[-1]
+    if method not in methods:
+        raise InputError(f"--method {method}: the run has {', '.join(methods)}; name one of these")
+    labeller = Labeller(files.run, configuration, files.trial, method, settings.threshold, device)
     rows = read_table(files.labels, labeller.classes)
     names = find_images(files.labels, rows, folder)
     labels = [numbers_of(files.labels, row, labeller.classes) for row in rows]

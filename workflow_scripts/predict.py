@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 AREA_COLUMNS = ("image", "class", "number", "pixels", "share")
 OPACITY = 0.5
+ROWS_AT_ONCE = 256
 TABLE = Path("areas.csv")
 
 
@@ -51,10 +52,14 @@ class Files(PluggedFiles):
 
 def overlay(image: np.ndarray, mask: np.ndarray) -> bytes:
     """The classes in their colours over the image uint8 [H, W, 3], as a JPEG file."""
-    colours = voc_palette()[mask].astype(np.float32)
-    blended = np.where(mask[..., None] > 0, (1 - OPACITY) * image + OPACITY * colours, image)
+    blended = image.copy()
+    for start in range(0, len(image), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        colours = voc_palette()[mask[rows]].astype(np.float32)
+        mixed = ((1 - OPACITY) * image[rows] + OPACITY * colours).round().astype(np.uint8)
+        blended[rows] = np.where(mask[rows, :, None] > 0, mixed, image[rows])
     buffer = io.BytesIO()
-    Image.fromarray(blended.round().astype(np.uint8)).save(buffer, format="JPEG", quality=90)
+    Image.fromarray(blended).save(buffer, format="JPEG", quality=90)
     return buffer.getvalue()
 
 

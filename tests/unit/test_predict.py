@@ -125,7 +125,7 @@ def test_bad_folders_and_other_versions(
     ("change", "message"),
     [
         ({"classes": ["cat", "dog"]}, "does not fit the network that its description names"),
-        ({"dilations": None}, "of another version of the workflow"),
+        ({"dilations": None}, "does not fit the network that its description names"),
         ({"backbone": {"name": "efficientnet_lite0", "depth": 3}}, "of another version"),
     ],
 )

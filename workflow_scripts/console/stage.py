@@ -196,7 +196,7 @@ def run_stage(
     too. While another job writes the same output, the stage waits.
 
     Args:
-        name: The stage's name, for instance "train_cam".
+        name: The stage's name, for instance "refine_seeds".
         description: The stage's docstring.
         files: Model of inputs and outputs.
         settings: Model of what changes the result.

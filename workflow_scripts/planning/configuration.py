@@ -117,7 +117,9 @@ class WorkflowSettings(Settings):
 
     run: str = Field("demo", description="name of the run; its results lie in results/<run>")
     results: str = Field("results", description="folder of all results")
-    dataset: DatasetSettings
+    dataset: DatasetSettings = Field(
+        description="kind of the dataset, and what such a one can be told (see Datasets)"
+    )
     masks: bool | None = Field(
         None,
         description="whether the dataset has ground-truth masks to evaluate with; left out, a folder "

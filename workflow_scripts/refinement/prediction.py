@@ -10,6 +10,13 @@ import torch.nn.functional as F
 
 from workflow_scripts.doors.segmenter import described_segmenter
 from workflow_scripts.errors import InputError
+from workflow_scripts.models.large_images import (
+    LARGE,
+    UNIT,
+    add_resized_part,
+    maps_in_tiles,
+    tiles,
+)
 from workflow_scripts.models.multi_scale import add_resized, maps_at_scales
 from workflow_scripts.models.trained import described, described_backbone, ready_for_inference
 from workflow_scripts.refinement.threads import in_threads
@@ -72,14 +79,19 @@ def _scores(
     def probabilities(batch: torch.Tensor) -> torch.Tensor:
         return F.softmax(network(batch).float(), dim=1)
 
+    views = len(settings.scales) * (1 + settings.flip)
+    height, width = image.shape[:2]
+    large = height * width * max(settings.scales) ** 2 > LARGE
+    maps_of = maps_in_tiles if large else maps_at_scales
     with autocast(dtype, device):
-        maps = maps_at_scales(
+        maps = maps_of(
             image, settings.scales, network.backbone, probabilities, device, settings.flip
         )
-    total = add_resized(maps, *image.shape[:2])
+    if height * width > LARGE:
+        return _labels_in_tiles(image, [one / views for one in maps], settings)
+    total = add_resized(maps, height, width)
     if not settings.refine:
         return total.argmax(dim=0).to(torch.uint8).cpu().numpy()
-    views = len(settings.scales) * (1 + settings.flip)
     return (total / views).cpu().numpy()
 
 
@@ -87,13 +99,31 @@ def _labels(
     image: np.ndarray, scores: np.ndarray, settings: EvaluateSegmentationSettings
 ) -> np.ndarray:
     """Labels uint8 [H, W] of `_scores`, those of probabilities by a dense CRF."""
-    if not settings.refine:
+    if scores.ndim == 2:
         return scores
     # Numba, which the CRF needs, is not imported where none is asked for.
     from workflow_scripts.refinement.dense_crf import refine, unary_from_probabilities
 
     unary = unary_from_probabilities(scores)
     return refine(image, unary, settings.crf).argmax(axis=0).astype(np.uint8)
+
+
+def _labels_in_tiles(
+    image: np.ndarray, maps: Sequence[torch.Tensor], settings: EvaluateSegmentationSettings
+) -> np.ndarray:
+    """Labels uint8 [H, W] of an image too large for probabilities at its size, from small maps."""
+    height, width = image.shape[:2]
+    labels = np.empty((height, width), np.uint8)
+    for rows in tiles(height, UNIT):
+        for columns in tiles(width, UNIT):
+            scores = add_resized_part(maps, (height, width), rows.seen, columns.seen)
+            if settings.refine:
+                part = _labels(image[rows.seen, columns.seen], scores.cpu().numpy(), settings)
+            else:
+                part = scores.argmax(dim=0).to(torch.uint8).cpu().numpy()
+            inner = part[rows.inside, columns.inside]
+            labels[rows.core, columns.core] = inner
+    return labels
 
 
 def predict(

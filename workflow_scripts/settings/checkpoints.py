@@ -33,7 +33,7 @@ class CheckpointSettings(Settings):
 
     @property
     def files(self) -> dict[str, str]:
-        """All files, by the network's folder in a trial: "cam", "amn", "amn/boundary"."""
+        """All files, by the network's folder in a trial: a method's name, or with "/boundary" behind it."""
         below = {f"{method}/{BOUNDARY}": file for method, file in self.boundary.items()}
         return {**self.networks, **below}
 
