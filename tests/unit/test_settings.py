@@ -62,7 +62,7 @@ def test_a_part_three_levels_down():
         ),
         (
             {"dataset": {"kind": "cocoa"}},
-            "dataset.kind: there is no dataset `cocoa`; did you mean `coco",
+            "dataset.kind: there is no dataset `cocoa`; did you mean `coco14`",
         ),
         ({"dataset": {}}, "dataset.kind: missing"),
         ({"qqq": 1}, "qqq: unknown key; valid here: run, results, dataset"),

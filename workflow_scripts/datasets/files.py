@@ -24,6 +24,10 @@ IMAGE_SUFFIXES = frozenset({
     ".ppm", ".pgm", ".pnm", ".tga",
 })  # fmt: skip
 MASK_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})
+UNREAD_SUFFIXES = frozenset({
+    ".heic", ".heif", ".jxl", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".psd", ".svg",
+    ".exr",
+})  # fmt: skip
 ARCHIVE_SUFFIXES = frozenset({".zip", ".tar", ".tgz", ".gz", ".7z", ".rar", ".bz2", ".xz"})
 
 HIDDEN = "hidden or of the system"
@@ -34,6 +38,7 @@ SAME_NAME = "with the name of another file, in another form of Unicode (rename o
 FORBIDDEN = "folders that may not be read (change their permissions)"
 ARCHIVES = "archives (unpack them)"
 LOSSY = "of a kind that changes the values of a mask (save masks as PNG)"
+UNREAD = "photographs of a kind that is not read (convert them to JPEG)"
 OTHER = "of another kind"
 
 _SYSTEM = frozenset({
@@ -179,6 +184,8 @@ class _Scan:
         if suffix not in self.suffixes:
             if suffix in ARCHIVE_SUFFIXES:
                 return ARCHIVES
+            if suffix in UNREAD_SUFFIXES:
+                return UNREAD
             return LOSSY if suffix in IMAGE_SUFFIXES else OTHER
         if not entry.is_file():
             return BROKEN
