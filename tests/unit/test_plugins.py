@@ -201,7 +201,7 @@ def test_nothing_but_its_file_names_a_method():
         "methods",
         "planning/configuration.py",
         "import_checkpoint.py",
-        "models/published.py",
+        "models/weights.py",
     }
     named = re.compile(r"""["'](amn|recam|train_amn|infer_amn|train_cam|infer_cam)["']""")
     package = doors.ROOT / doors.PACKAGE

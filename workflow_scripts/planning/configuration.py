@@ -22,14 +22,17 @@ from workflow_scripts.errors import InputError
 from workflow_scripts.models.boundary_settings import TrainBoundarySettings
 from workflow_scripts.segmenters.deeplab_v2 import DeepLabV2
 from workflow_scripts.settings.base import Settings, overlaid, validate
-from workflow_scripts.settings.checkpoints import CheckpointSettings, checkpoint_key
 from workflow_scripts.settings.evaluation import (
     EvaluateSegmentationSettings,
     ReportSettings,
     SummarySettings,
     SweepSettings,
 )
-from workflow_scripts.settings.imports import ImportActivationsSettings
+from workflow_scripts.settings.imports import (
+    CheckpointSettings,
+    ImportActivationsSettings,
+    checkpoint_key,
+)
 from workflow_scripts.settings.refinement import (
     VALIDATION,
     Named,

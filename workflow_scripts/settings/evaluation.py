@@ -1,4 +1,4 @@
-"""Settings of what activations, networks and masks are measured by, and of the report."""
+"""Settings of what activations, networks and masks are measured by, and of what is made of the results."""
 
 from typing import Literal, Self
 
@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from workflow_scripts.settings.base import Settings
 from workflow_scripts.settings.refinement import CrfSettings
-from workflow_scripts.settings.scales import Scale
+from workflow_scripts.settings.training import Scale
 
 
 class SweepSettings(Settings):
@@ -95,3 +95,31 @@ class ReportSettings(Settings):
 
     gallery: GallerySettings = GallerySettings()
     explorer: ExplorerSettings = ExplorerSettings()
+
+
+class ExportSettings(Settings):
+    """What the exported network expects, and how well it must agree with torch."""
+
+    normalisation: Literal["inside", "outside"] = Field(
+        "inside",
+        description="inside: the network takes RGB values 0…255; outside: values already normalised "
+        "by the mean and deviation in model.json",
+    )
+    opset: int = Field(17, ge=16, le=20, description="version of ONNX's operators")
+    max_difference: float = Field(
+        1e-3, gt=0, description="largest difference of logits from torch's, relative to the largest"
+    )
+    min_agreement: float = Field(
+        0.999,
+        gt=0,
+        le=1,
+        description="smallest share of pixels that get the same label as in torch",
+    )
+
+
+class LabelSettings(Settings):
+    """What may differ from the run that the networks come from."""
+
+    threshold: float | None = Field(
+        None, gt=0, lt=1, description="background threshold; the run's own (first) one if left out"
+    )
