@@ -35,7 +35,7 @@ _MISSING = frozenset({
 # What stands between the labels of a field; the first is the documented one.
 _SEPARATORS = re.compile(r"[|\r\n\t]")
 # What may stand inside a name, but is suspicious where all parts are labels elsewhere.
-_JOINTS = re.compile(r"\s+|/|\+|&")
+_JOINTS = re.compile(r"\s*[/+&]\s*|\s+")
 _BRACKETS = ("[]", "()", "{}")
 _SHOWN = 5
 
