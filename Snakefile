@@ -16,21 +16,23 @@ from workflow_scripts.planning.environments import export_modules
 from workflow_scripts.planning.workflow import Workflow
 from workflow_scripts.report import catalogue
 
-export_modules(str(workflow.basedir))
-
 if "dataset" not in config:
 
     configfile: Path(workflow.basedir) / "config" / "config.yaml"
 
 
 try:
+    export_modules(str(workflow.basedir))
     plan = Workflow(config)
+    plan.check_gpus(workflow.resource_settings.overwrite_resources)
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
+# Built from envs/Dockerfile, which says how. Snakemake takes no path with a space.
+image = str(Path(workflow.basedir) / "envs" / "wsss-amn-workflow.sif")
+if len(image.split()) == 1:
 
-# Built from envs/Dockerfile, which says how.
-container: str(Path(workflow.basedir) / "envs" / "wsss-amn-workflow.sif")
+    container: image
 
 
 wildcard_constraints:
@@ -41,6 +43,7 @@ wildcard_constraints:
 
 
 include: "rules/failure.smk"
+include: "rules/gpus.smk"
 include: "rules/configuration.smk"
 include: "rules/dataset.smk"
 include: "rules/methods.smk"

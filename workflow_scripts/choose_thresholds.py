@@ -17,7 +17,7 @@ from workflow_scripts.console.stage import PluggedFiles, run_stage
 from workflow_scripts.datasets.index import read_index
 from workflow_scripts.doors.threshold_rule import FALLBACK, THRESHOLD_RULES, ThresholdSettings
 from workflow_scripts.doors.usage import code_of, uses
-from workflow_scripts.evaluation.rule_candidates import candidates_of
+from workflow_scripts.evaluation.activation_statistics import candidates_of
 from workflow_scripts.storage.chosen_thresholds import ChosenThresholds
 
 logger = logging.getLogger(__name__)

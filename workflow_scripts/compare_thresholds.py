@@ -21,11 +21,11 @@ from workflow_scripts.console.stage import PluggedFiles, run_stage
 from workflow_scripts.datasets.index import Index, read_index
 from workflow_scripts.doors.threshold_rule import FALLBACK, THRESHOLD_RULES, ThresholdSettings
 from workflow_scripts.errors import InputError
-from workflow_scripts.evaluation.rule_candidates import candidates_of
+from workflow_scripts.evaluation.activation_statistics import candidates_of
 from workflow_scripts.evaluation.threshold_sweep import ThresholdCurve, merge_shards
 from workflow_scripts.planning.configuration import configuration_of_run
 from workflow_scripts.report.catalogue import REFERENCE
-from workflow_scripts.settings.thresholds import VALIDATION
+from workflow_scripts.settings.refinement import VALIDATION
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.shard_files import shard_names
 

@@ -22,10 +22,10 @@ from workflow_scripts.console.progress import progress
 from workflow_scripts.console.stage import StageFiles, run_stage
 from workflow_scripts.datasets.files import printable
 from workflow_scripts.datasets.index import MAX_CLASSES, read_classes
+from workflow_scripts.datasets.parallel import in_threads
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.confusion import BoundaryIou, Confusion
 from workflow_scripts.evaluation.truth import Masks, masks_below, pair
-from workflow_scripts.refinement.threads import in_threads
 from workflow_scripts.settings.evaluation import EvaluateSettings
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.masks import IGNORE

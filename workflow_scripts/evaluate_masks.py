@@ -16,10 +16,10 @@ from workflow_scripts.console.progress import progress
 from workflow_scripts.console.shards import ShardFiles
 from workflow_scripts.console.stage import NoSettings, run_stage
 from workflow_scripts.datasets.index import ImageRecord
+from workflow_scripts.datasets.parallel import in_threads
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.confusion import Confusion, EvaluationWriter
 from workflow_scripts.evaluation.truth import read_truth, with_truth
-from workflow_scripts.refinement.threads import in_threads
 from workflow_scripts.storage.masks import MaskReader
 
 

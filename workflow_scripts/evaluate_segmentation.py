@@ -15,7 +15,7 @@ from workflow_scripts.console.shards import ShardFiles
 from workflow_scripts.console.stage import PluggedFiles, run_stage
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.refinement.prediction import load_segmentation, predictions
-from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
+from workflow_scripts.settings.evaluation import EvaluateSegmentationSettings
 from workflow_scripts.storage.masks import MaskWriter
 from workflow_scripts.training.distributed import choose_device
 from workflow_scripts.training.precision import inference_dtype

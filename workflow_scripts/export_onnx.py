@@ -23,7 +23,7 @@ from workflow_scripts.console.stage import PluggedFiles, run_stage
 from workflow_scripts.errors import InputError
 from workflow_scripts.models.segmentation import ExportableSegmentation
 from workflow_scripts.refinement.prediction import load_segmentation
-from workflow_scripts.settings.export import ExportSettings
+from workflow_scripts.settings.evaluation import ExportSettings
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.networks import read_figures, weights_of
 

@@ -18,7 +18,7 @@ from workflow_scripts.console.shards import ShardFiles
 from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.imported import read_activations
 from workflow_scripts.datasets.index import ImageRecord
-from workflow_scripts.refinement.threads import in_threads
+from workflow_scripts.datasets.parallel import in_threads
 from workflow_scripts.settings.imports import ImportActivationsSettings
 from workflow_scripts.storage.activations import ActivationWriter
 

@@ -26,8 +26,7 @@ from workflow_scripts.doors.method import METHODS
 from workflow_scripts.errors import InputError
 from workflow_scripts.models.boundary import BoundaryNetwork
 from workflow_scripts.models.boundary_settings import TrainBoundarySettings
-from workflow_scripts.models.published import PUBLISHED, check_kind, fill, rename
-from workflow_scripts.models.weights import read_weights
+from workflow_scripts.models.weights import PUBLISHED, check_kind, fill, read_weights, rename
 from workflow_scripts.storage.networks import (
     copy_network,
     is_network,

@@ -18,7 +18,7 @@ from workflow_scripts.console.shards import ShardFiles
 from workflow_scripts.console.stage import NoSettings, run_stage
 from workflow_scripts.datasets.imported import activations_of_seed, read_seed
 from workflow_scripts.datasets.index import ImageRecord
-from workflow_scripts.refinement.threads import in_threads
+from workflow_scripts.datasets.parallel import in_threads
 from workflow_scripts.storage.activations import ActivationWriter
 from workflow_scripts.storage.masks import MaskWriter, SeedPixels
 

@@ -25,7 +25,7 @@ from workflow_scripts.datasets.table import TableRow, find_images, make_ids, rea
 from workflow_scripts.errors import InputError
 from workflow_scripts.planning.configuration import FULL, configuration_of_run
 from workflow_scripts.refinement.labeller import Labeller
-from workflow_scripts.settings.labelling import LabelSettings
+from workflow_scripts.settings.evaluation import LabelSettings
 from workflow_scripts.training.distributed import choose_device
 
 logger = logging.getLogger(__name__)

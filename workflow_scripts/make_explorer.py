@@ -35,11 +35,15 @@ from workflow_scripts.report.image_pages import (
     gains,
     slider_positions,
 )
-from workflow_scripts.report.names import compared_pair, method_name
-from workflow_scripts.report.palette import colours_of, safe_colours, voc_colours
+from workflow_scripts.report.names import (
+    colours_of,
+    compared_pair,
+    method_name,
+    safe_colours,
+    voc_colours,
+)
 from workflow_scripts.report.run_data import curves_of, read_table
-from workflow_scripts.settings.evaluation import SweepSettings
-from workflow_scripts.settings.report import ExplorerSettings
+from workflow_scripts.settings.evaluation import ExplorerSettings, SweepSettings
 from workflow_scripts.storage.activations import ActivationReader
 from workflow_scripts.storage.atomic import atomic_path
 

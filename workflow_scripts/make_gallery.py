@@ -30,9 +30,8 @@ from workflow_scripts.report.image_pages import (
     image_iou,
     ranked,
 )
-from workflow_scripts.report.names import compared_pair, method_name
-from workflow_scripts.report.palette import safe_colours
-from workflow_scripts.settings.report import GallerySettings
+from workflow_scripts.report.names import compared_pair, method_name, safe_colours
+from workflow_scripts.settings.evaluation import GallerySettings
 from workflow_scripts.storage.atomic import atomic_path
 
 

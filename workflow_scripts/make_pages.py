@@ -18,7 +18,7 @@ from workflow_scripts.report.pages import front_page, summary_table
 from workflow_scripts.report.provenance import provenance_page
 from workflow_scripts.report.run_data import evaluated_split, read_summary, read_table
 from workflow_scripts.settings.base import validate
-from workflow_scripts.settings.checkpoints import CheckpointSettings
+from workflow_scripts.settings.imports import CheckpointSettings
 from workflow_scripts.storage.atomic import atomic_path
 
 

@@ -15,10 +15,10 @@ from workflow_scripts.console.shards import ShardFiles
 from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.index import ImageRecord
+from workflow_scripts.datasets.parallel import in_threads
 from workflow_scripts.errors import InputError
-from workflow_scripts.refinement.threads import in_threads
 from workflow_scripts.refinement.thresholding import dataset_labels, local_labels, refined_labels
-from workflow_scripts.settings.pseudo_masks import PseudoMaskSettings
+from workflow_scripts.settings.refinement import PseudoMaskSettings
 from workflow_scripts.storage.activations import ActivationReader
 from workflow_scripts.storage.chosen_thresholds import read_thresholds
 from workflow_scripts.storage.masks import MaskWriter

@@ -25,7 +25,7 @@ from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.result_folder import ResultFolder
 from workflow_scripts.errors import InputError
 from workflow_scripts.refinement.prediction import load_segmentation, predictions
-from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
+from workflow_scripts.settings.evaluation import EvaluateSegmentationSettings
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.masks import encode_mask, voc_palette
 from workflow_scripts.storage.networks import read_figures, weights_of

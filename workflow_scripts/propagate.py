@@ -20,7 +20,7 @@ from workflow_scripts.console.stage import PluggedFiles, run_stage
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.index import ImageRecord
 from workflow_scripts.refinement.random_walk import BoundaryWalk
-from workflow_scripts.settings.boundary import PropagateSettings
+from workflow_scripts.settings.refinement import PropagateSettings
 from workflow_scripts.storage.activations import ActivationReader, ActivationWriter
 from workflow_scripts.training.distributed import choose_device
 

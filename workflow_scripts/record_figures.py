@@ -15,7 +15,7 @@ from pydantic import Field
 
 from workflow_scripts.console.stage import StageFiles, run_stage
 from workflow_scripts.evaluation.confusion import merge_evaluations
-from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
+from workflow_scripts.settings.evaluation import EvaluateSegmentationSettings
 from workflow_scripts.storage.atomic import atomic_path
 
 

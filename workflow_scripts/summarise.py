@@ -21,14 +21,19 @@ from workflow_scripts.console.run_files import MeasuredRunFiles
 from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.index import read_index
 from workflow_scripts.errors import InputError
-from workflow_scripts.evaluation.bootstrap import image_counts, paired_difference
 from workflow_scripts.evaluation.confusion import Evaluation
 from workflow_scripts.evaluation.run_results import (
     TRUTH,
     RunFolder,
     source_key,
 )
-from workflow_scripts.evaluation.summary import curve_rows, flatten, summarise_method
+from workflow_scripts.evaluation.summary import (
+    curve_rows,
+    flatten,
+    image_counts,
+    paired_difference,
+    summarise_method,
+)
 from workflow_scripts.settings.evaluation import SummarySettings
 from workflow_scripts.storage.atomic import atomic_path
 

@@ -17,6 +17,7 @@ from workflow_scripts.console.shards import ShardFiles
 from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.index import ImageRecord
+from workflow_scripts.datasets.parallel import in_threads
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.threshold_sweep import (
     RefinedSweep,
@@ -26,7 +27,6 @@ from workflow_scripts.evaluation.threshold_sweep import (
     write_sweeps,
 )
 from workflow_scripts.evaluation.truth import read_truth, with_truth
-from workflow_scripts.refinement.threads import in_threads
 from workflow_scripts.refinement.thresholding import dataset_labels, refined_labels
 from workflow_scripts.settings.evaluation import SweepSettings
 from workflow_scripts.storage.activations import ActivationReader

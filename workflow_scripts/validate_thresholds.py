@@ -19,7 +19,7 @@ from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.activation_statistics import read_activations
 from workflow_scripts.evaluation.threshold_sweep import ThresholdSweep, even_thresholds
 from workflow_scripts.evaluation.truth import read_truth
-from workflow_scripts.settings.thresholds import VALIDATION, ValidationSettings
+from workflow_scripts.settings.refinement import VALIDATION, ValidationSettings
 from workflow_scripts.storage.chosen_thresholds import ChosenThresholds
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from tests.integration.conftest import TINY_TRAINING
 from workflow_scripts.datasets.images import read_mask
 from workflow_scripts.datasets.index import read_index
 from workflow_scripts.settings.base import render_flags
-from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
+from workflow_scripts.settings.evaluation import EvaluateSegmentationSettings
 from workflow_scripts.storage.masks import MaskReader
 
 RUN = "results/tiny"

@@ -21,7 +21,7 @@ from workflow_scripts.settings.base import merge
 
 # The job that the tests of faults disturb.
 DISTURBED = "train_segmentation"
-ON_GPU = ("train_cam", "infer_cam", "train_amn", "infer_amn", DISTURBED, "evaluate_segmentation")
+ON_GPU = ("train", "infer", DISTURBED, "evaluate_segmentation")
 # Longest waits, for a run and for something in it: tests may run side by side on a busy machine.
 RUN_SECONDS, SECONDS = 1200, 600
 SUMMARY = "results/tiny/summary.json"

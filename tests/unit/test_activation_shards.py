@@ -9,14 +9,13 @@ import pytest
 from safetensors import safe_open
 
 from workflow_scripts.errors import InputError
-from workflow_scripts.storage.activation_maps import AmnMaps, CamMaps
+from workflow_scripts.storage.activation_maps import AmnMaps, CamMaps, enlarge, reduce
 from workflow_scripts.storage.activations import (
     ActivationReader,
     ActivationWriter,
     activation_shape,
     enlarged,
 )
-from workflow_scripts.storage.enlargement import enlarge, reduce
 
 
 @dataclass(frozen=True)

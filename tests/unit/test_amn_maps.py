@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 
 from workflow_scripts.errors import InputError
-from workflow_scripts.storage.activation_maps import AmnMaps
+from workflow_scripts.storage.activation_maps import AmnMaps, enlarge, reduce
 from workflow_scripts.storage.activations import (
     ActivationReader,
     ActivationWriter,
     activation_shape,
 )
-from workflow_scripts.storage.enlargement import enlarge, reduce
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from workflow_scripts.evaluation.bootstrap import image_counts, paired_difference
 from workflow_scripts.evaluation.confusion import Confusion, Evaluation
+from workflow_scripts.evaluation.summary import image_counts, paired_difference
 
 
 def evaluation(error: float, images: int = 40, seed: int = 0) -> Evaluation:

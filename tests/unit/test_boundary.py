@@ -9,12 +9,13 @@ from tests.random_walk_oracle import pixels_between
 from workflow_scripts.models.boundary import (
     BoundaryNetwork,
     boundary_losses,
+    half_disc,
     infer_boundaries,
     pair_counts,
+    path_affinities,
     reduce_labels,
 )
 from workflow_scripts.models.feature_maps import Level, StagedBackbone
-from workflow_scripts.models.path_index import half_disc, path_affinities
 
 
 class TinyBackbone(StagedBackbone):

@@ -28,7 +28,7 @@ from workflow_scripts.evaluation.threshold_sweep import (
 from workflow_scripts.evaluation.truth import read_truth
 from workflow_scripts.fingerprint import code_digests
 from workflow_scripts.planning.workflow import Workflow
-from workflow_scripts.settings.seeds import SeedSettings
+from workflow_scripts.settings.refinement import SeedSettings
 from workflow_scripts.storage.activations import ActivationReader, ActivationWriter
 from workflow_scripts.storage.chosen_thresholds import (
     ChosenThresholds,

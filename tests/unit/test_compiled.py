@@ -61,7 +61,7 @@ def test_works_where_no_compiled_code_can_be_kept(nowhere_to_write):
     "module",
     [
         "evaluation/sweep_kernel",
-        "storage/enlargement",
+        "storage/activation_maps",
         "refinement/dense_crf",
         "refinement/lattice",
     ],

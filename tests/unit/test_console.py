@@ -21,7 +21,7 @@ from workflow_scripts.errors import InputError
 from workflow_scripts.methods.cam import TrainCamSettings
 from workflow_scripts.planning.configuration import read_configuration
 from workflow_scripts.settings.base import Settings, leaves, render_flags
-from workflow_scripts.settings.crf import CrfSettings
+from workflow_scripts.settings.refinement import CrfSettings
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 NO_VALUES: dict[str, Any] = {}

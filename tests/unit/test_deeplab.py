@@ -3,8 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.tiny_backbone import TinyBackbone
-from workflow_scripts.models.aspp import Aspp
-from workflow_scripts.models.segmentation import segmentation_loss
+from workflow_scripts.models.segmentation import Aspp, segmentation_loss
 from workflow_scripts.segmenters.deeplab_v2 import DeepLabV2
 from workflow_scripts.segmenters.mlp import MlpDecoder
 

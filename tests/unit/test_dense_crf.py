@@ -15,7 +15,7 @@ from workflow_scripts.refinement.dense_crf import (
     unary_from_labels,
     unary_from_probabilities,
 )
-from workflow_scripts.settings.crf import CrfSettings
+from workflow_scripts.settings.refinement import CrfSettings
 
 IRN = CrfSettings()
 DEEPLAB = CrfSettings(gaussian_compat=1, bilateral_sxy=67, bilateral_srgb=3, bilateral_compat=4)
@@ -245,7 +245,7 @@ def test_numba_users_do_not_import_torch():
     code = (
         "import sys, numpy as np\n"
         "from workflow_scripts.refinement.dense_crf import refine\n"
-        "from workflow_scripts.settings.crf import CrfSettings\n"
+        "from workflow_scripts.settings.refinement import CrfSettings\n"
         "refine(np.zeros((4, 4, 3), np.uint8), np.zeros((2, 4, 4), np.float32), CrfSettings())\n"
         "assert 'torch' not in sys.modules\n"
     )

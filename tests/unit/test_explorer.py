@@ -21,7 +21,7 @@ from workflow_scripts.report.image_pages import (
     passed_thresholds,
     slider_positions,
 )
-from workflow_scripts.report.palette import safe_colours, voc_colours
+from workflow_scripts.report.names import safe_colours, voc_colours
 from workflow_scripts.storage.activations import ActivationReader
 
 

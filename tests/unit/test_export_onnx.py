@@ -18,8 +18,7 @@ from workflow_scripts.errors import InputError
 from workflow_scripts.export_onnx import check, main
 from workflow_scripts.models.segmentation import ExportableSegmentation
 from workflow_scripts.refinement.prediction import load_segmentation, predict
-from workflow_scripts.settings.export import ExportSettings
-from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
+from workflow_scripts.settings.evaluation import EvaluateSegmentationSettings, ExportSettings
 
 CPU = torch.device("cpu")
 

@@ -26,8 +26,7 @@ from workflow_scripts.report.comparison import (
     read_run,
     text_table,
 )
-from workflow_scripts.report.names import compared_pair, method_name
-from workflow_scripts.report.palette import colours_of
+from workflow_scripts.report.names import colours_of, compared_pair, method_name
 from workflow_scripts.report.run_data import Curve, RunData
 from workflow_scripts.report.threshold_figures import (
     _bins,
@@ -302,6 +301,7 @@ def test_names_and_colours() -> None:
     assert method_name("full") == "fully supervised reference"
     assert method_name("amn_no_balance") == "AMN, no balance"
     assert method_name("imported") == "imported"
+    assert method_name("recam") == "RECAM"
     assert compared_pair(["full", "cam", "amn"]) == ("cam", "amn")
     assert compared_pair(["full", "amn"]) is None
     assert compared_pair(["cam", "variant"]) == ("cam", "variant")

@@ -208,7 +208,7 @@ EDITS = [
     ("settings/training.py", "arithmetic of convolutions", "kind of arithmetic", set()),
     ("settings/base.py", "import difflib", "import difflib\nimport sys", "*"),
     ("training/optimisers.py", "POLYNOMIAL_POWER = 0.9", "POLYNOMIAL_POWER = 1", TRAINING),
-    ("evaluation/bootstrap.py", "_DRAWS_AT_ONCE = 50", "_DRAWS_AT_ONCE = 60", {"summarise"}),
+    ("report/network_figures.py", "_FAST_SHARE = 0.002", "_FAST_SHARE = 0.01", {"plot_figures"}),
     (
         "refinement/random_walk.py",
         "NEGLIGIBLE = 1e-12",

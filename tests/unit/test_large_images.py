@@ -12,7 +12,7 @@ from workflow_scripts.models import large_images
 from workflow_scripts.models.large_images import add_resized_part, maps_in_tiles, tiles
 from workflow_scripts.models.multi_scale import add_resized, maps_at_scales
 from workflow_scripts.refinement import prediction
-from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
+from workflow_scripts.settings.evaluation import EvaluateSegmentationSettings
 
 CPU = torch.device("cpu")
 

@@ -7,6 +7,7 @@ import torch
 
 from tests.tiny_training import SmallMemory, tiny_settings, tiny_train
 from workflow_scripts.errors import InputError
+from workflow_scripts.models.multi_scale import in_halves
 
 
 def test_the_micro_batch_is_halved_until_it_fits_and_that_is_said(tmp_path, caplog):
@@ -30,3 +31,27 @@ def test_the_steps_are_those_of_the_whole_batch(tmp_path):
 def test_memory_for_less_than_one_image_is_the_users_matter(tmp_path):
     with pytest.raises(InputError, match="for one image; lower"):
         tiny_train(tmp_path, tiny_settings(), SmallMemory(0))
+
+
+@pytest.mark.parametrize("room", [1, 2, 3, 7])
+def test_inference_halves_its_batch(room, caplog):
+    seen = []
+
+    def maps_of(images):
+        if len(images) > room:
+            raise torch.OutOfMemoryError
+        seen.append(len(images))
+        return 2 * images
+
+    images = torch.arange(14.0).reshape(7, 2)
+    assert in_halves(maps_of, images).equal(2 * images)
+    assert sum(seen) == 7 and max(seen) <= room
+    assert ("out of GPU memory" in caplog.text) == (room < 7)
+
+
+def test_an_image_that_does_not_fit_is_said_by_torch():
+    def maps_of(images):
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(torch.OutOfMemoryError):
+        in_halves(maps_of, torch.zeros(4, 3))

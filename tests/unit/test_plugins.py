@@ -55,6 +55,7 @@ def forgotten(monkeypatch):
         monkeypatch.setattr(each, "_plugged", {})
     before = set(sys.modules)
     yield
+    doors.installed_entries.cache_clear()
     for name in set(sys.modules) - before:
         if name.startswith("plugin_"):
             del sys.modules[name]
@@ -177,6 +178,7 @@ def test_entries_of_an_installed_package(monkeypatch, plugin, tmp_path):
     monkeypatch.setattr(
         doors, "entry_points", lambda group: [point] if group == METHODS.group else []
     )
+    doors.installed_entries.cache_clear()
     assert "mine" in METHODS.names()
     assert METHODS.get("mine").name == "mine"
     assert configured(methods=["mine"]).settings.entry("mine").__module__ == "installed_method"
@@ -201,7 +203,7 @@ def test_nothing_but_its_file_names_a_method():
         "methods",
         "planning/configuration.py",
         "import_checkpoint.py",
-        "models/published.py",
+        "models/weights.py",
     }
     named = re.compile(r"""["'](amn|recam|train_amn|infer_amn|train_cam|infer_cam)["']""")
     package = doors.ROOT / doors.PACKAGE

@@ -16,8 +16,8 @@ from workflow_scripts.datasets.images import read_image, read_mask
 from workflow_scripts.predict import areas, main, overlay
 from workflow_scripts.refinement import dense_crf
 from workflow_scripts.refinement.prediction import load_segmentation, predict
-from workflow_scripts.settings.crf import CrfSettings
-from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
+from workflow_scripts.settings.evaluation import EvaluateSegmentationSettings
+from workflow_scripts.settings.refinement import CrfSettings
 from workflow_scripts.storage.masks import voc_palette
 
 

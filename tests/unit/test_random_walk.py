@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tests.random_walk_oracle import dense_propagation, dense_transition, pixels_between
-from workflow_scripts.models.path_index import half_disc
+from workflow_scripts.models.boundary import half_disc
 from workflow_scripts.refinement import random_walk
 from workflow_scripts.refinement.random_walk import propagate
 

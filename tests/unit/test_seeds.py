@@ -11,7 +11,7 @@ from workflow_scripts.refinement.thresholding import (
     local_labels,
     refined_labels,
 )
-from workflow_scripts.settings.crf import CrfSettings
+from workflow_scripts.settings.refinement import CrfSettings
 
 ACTIVATIONS = np.array(
     [[[0.9, 0.4, 0.2], [0.04, 0.3, 0.31]], [[0.8, 0.5, 0.1], [0.05, 0.3, 0.30]]], np.float32

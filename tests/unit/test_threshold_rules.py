@@ -7,7 +7,7 @@ from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.activation_statistics import ActivationStatistics, SampledImage
 from workflow_scripts.evaluation.threshold_sweep import even_thresholds
 from workflow_scripts.refinement.thresholding import dataset_labels, local_labels
-from workflow_scripts.storage.enlargement import reduce
+from workflow_scripts.storage.activation_maps import reduce
 from workflow_scripts.threshold_rules.colours import Colours, ColourSeparation, best_separation
 from workflow_scripts.threshold_rules.consensus import (
     Consensus,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from workflow_scripts.datasets.transforms import augment, normalise, rescale
-from workflow_scripts.settings.augmentation import AugmentationSettings
+from workflow_scripts.settings.training import AugmentationSettings
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 UNCHANGED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from workflow_scripts.errors import InputError
 from workflow_scripts.planning.workflow import Workflow
@@ -61,7 +62,10 @@ def test_a_variant_learns_from_the_seeds_it_names():
         ({"imports": {"mine": {"activations": "a", "seeds": "b"}}}, "give one of `activations`"),
         ({"imports": {"cam": {"seeds": "b"}}}, "`cam` cannot be a name"),
         ({"variants": {"mine": {}}}, "in `variants` and in `imports`"),
-        ({"variants": {"amn_on_mine": {"seeds_from": "yours"}}}, "expected cam or mine or masks"),
+        (
+            {"variants": {"amn_on_mine": {"seeds_from": "yours"}}},
+            "expected amn or cam or recam or mine or masks",
+        ),
         (
             {"methods": ["yours"]},
             "`yours` is none of amn, cam, recam, full, amn_on_mine, mine, masks",
@@ -193,3 +197,33 @@ def test_a_missing_checkpoint_is_named_before_anything_runs(files):
     Path(files[1]).unlink()
     with pytest.raises(InputError, match=re.escape(f"checkpoints.amn: {files[1]}: no such file")):
         _with({"amn": files[1]})
+
+
+def test_gpus_that_cannot_share_a_batch_are_refused_before_anything_runs():
+    plan = Workflow({"dataset": {"kind": "demo"}, "boundary": {"enabled": True}})
+    plan.check_gpus({})
+    plan.check_gpus({"train": {"gpu": 4}, "train_segmentation": {"gpu": 5}, "evaluate": {"gpu": 3}})
+    for rule, section in (
+        ("train", "train_cam"),
+        ("train_segmentation", "train_segmentation"),
+        ("train_boundary", "boundary.train"),
+    ):
+        with pytest.raises(InputError, match=f"{section}.training.batch_size: .* 3 processes"):
+            plan.check_gpus({rule: {"gpu": 3}})
+
+
+def test_profiles_as_documented_are_legal():
+    """Every GPU line of the profiles, comments taken away, is one that the plan accepts for VOC and COCO."""
+    root = Path(__file__).resolve().parents[2]
+    lines = [
+        line.removeprefix("#").strip()
+        for name in ("slurm/config.yaml", "local/config.yaml")
+        for line in (root / name).read_text().splitlines()
+        if "gpu: " in line and "{" in line and line.startswith("#   ")
+    ]
+    given: dict = {}
+    for line in lines:
+        given |= yaml.safe_load(line)
+    assert {"train", "train_segmentation"} <= given.keys()
+    for name in ("config", "voc12", "coco14", "folder"):
+        Workflow(yaml.safe_load((root / f"config/{name}.yaml").read_text())).check_gpus(given)

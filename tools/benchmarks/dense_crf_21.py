@@ -9,8 +9,8 @@ from tools.benchmarks.comparison import Comparison, timed_pair
 from tools.benchmarks.pydensecrf_reference import refined, unary_from_probabilities
 from tools.benchmarks.scenes import Scene, scenes
 from workflow_scripts.refinement import dense_crf
-from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
-from workflow_scripts.storage.enlargement import add_scales
+from workflow_scripts.settings.evaluation import EvaluateSegmentationSettings
+from workflow_scripts.storage.activation_maps import add_scales
 
 LABELS = 21
 SETTINGS = EvaluateSegmentationSettings().crf

@@ -8,7 +8,7 @@ from tools.benchmarks.comparison import Comparison, timed_pair
 from tools.benchmarks.pydensecrf_reference import refined, unary_from_labels
 from tools.benchmarks.scenes import scenes
 from workflow_scripts.refinement.thresholding import local_labels, refined_labels
-from workflow_scripts.settings.seeds import SeedSettings
+from workflow_scripts.settings.refinement import SeedSettings
 
 SETTINGS = SeedSettings()
 THRESHOLDS = (0.30, 0.05)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from workflow_scripts.errors import InputError
-from workflow_scripts.settings.crf import CrfSettings
+from workflow_scripts.settings.refinement import CrfSettings
 
 
 def _library() -> Any:

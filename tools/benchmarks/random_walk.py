@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tools.benchmarks.comparison import Comparison, timed_pair
-from workflow_scripts.models.path_index import half_disc, largest_on_path
+from workflow_scripts.models.boundary import half_disc, largest_on_path
 from workflow_scripts.refinement.random_walk import propagate
 
 HEIGHT, WIDTH, CLASSES = 125, 94, 2

@@ -1,9 +1,9 @@
-"""One function over many tasks in several processes, in order and with bounded memory."""
+"""One function over many tasks in several processes or threads, in order and with bounded memory."""
 
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TypeVar
@@ -63,3 +63,17 @@ def ordered_map(
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def in_threads(
+    function: Callable[[Task], Result], tasks: Iterable[Task], threads: int
+) -> Iterator[Result]:
+    """`map` over a pool of threads; at most two results a thread wait to be taken."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = deque[Future[Result]]()
+        for task in tasks:
+            waiting.append(pool.submit(function, task))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

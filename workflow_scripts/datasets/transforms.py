@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from workflow_scripts.settings.augmentation import AugmentationSettings
+from workflow_scripts.settings.training import AugmentationSettings
 
 IGNORE = 255
 

@@ -18,6 +18,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -33,6 +34,12 @@ ROOT = Path(__file__).resolve().parents[2]
 # Doors by the name of their protocol, for plug-ins, whose files may have entries of any.
 _doors: list["Door[Any]"] = []
 _loaded: dict[Path, ModuleType] = {}
+
+
+@cache
+def installed_entries(group: str) -> dict[str, EntryPoint]:
+    """Entry points of a group by name; looked up once, which reads every installed package's metadata."""
+    return {point.name: point for point in entry_points(group=group)}
 
 
 class Door(Generic[Protocol]):
@@ -62,7 +69,7 @@ class Door(Generic[Protocol]):
         return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
 
     def _installed(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=self.group)}
+        return installed_entries(self.group)
 
     def get(self, name: str) -> type[Protocol]:
         """The entry of a name.

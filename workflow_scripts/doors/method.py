@@ -19,9 +19,8 @@ from workflow_scripts.backbones.resnet import ResNet
 from workflow_scripts.doors.backbone import BackboneSettings
 from workflow_scripts.doors.door import Door
 from workflow_scripts.settings.base import Settings, validate
-from workflow_scripts.settings.scales import Scale
-from workflow_scripts.settings.seeds import SeedSettings
-from workflow_scripts.settings.training import TrainingSettings
+from workflow_scripts.settings.refinement import SeedSettings
+from workflow_scripts.settings.training import Scale, TrainingSettings
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from workflow_scripts.doors.door import Door
 from workflow_scripts.errors import InputError
-from workflow_scripts.settings.thresholds import ValidationSettings
+from workflow_scripts.settings.refinement import ValidationSettings
 
 if TYPE_CHECKING:
     from workflow_scripts.evaluation.activation_statistics import (

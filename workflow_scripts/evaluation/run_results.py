@@ -25,7 +25,7 @@ from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.confusion import Evaluation, merge_evaluations
 from workflow_scripts.evaluation.summary import MethodResults, SourceResults
 from workflow_scripts.evaluation.threshold_sweep import Sweeps, merge_shards
-from workflow_scripts.settings.thresholds import AUTO, VALIDATION
+from workflow_scripts.settings.refinement import AUTO, VALIDATION
 from workflow_scripts.storage.chosen_thresholds import read_thresholds
 from workflow_scripts.storage.masks import SeedPixels
 

@@ -1,8 +1,10 @@
 """The hot loop of the threshold sweep: winner and histogram in one pass over pixels."""
 
+from functools import cache
+from typing import Any
+
 import numpy as np
 
-from workflow_scripts.storage.compiled import compiled
 from workflow_scripts.storage.masks import IGNORE
 
 _CELLS = 4096
@@ -45,7 +47,7 @@ def histogram_of_image(
     counts = np.zeros((classes + 1, len(activation), len(thresholds) + 1), np.int64)
     inside = np.zeros((len(activation), 3))
     outside = np.zeros(2)
-    strange = _accumulate(
+    strange = _compiled_kernel()(
         np.ascontiguousarray(activation),
         np.ascontiguousarray(truth),
         channel_of_class,
@@ -59,7 +61,14 @@ def histogram_of_image(
     return counts, inside, outside, strange
 
 
-@compiled
+@cache
+def _compiled_kernel() -> Any:
+    # Numba is imported where pixels are counted, not wherever counts are read.
+    from workflow_scripts.storage.compiled import compiled
+
+    return compiled(_accumulate)
+
+
 def _accumulate(
     activation: np.ndarray,
     truth: np.ndarray,

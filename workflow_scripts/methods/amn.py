@@ -13,9 +13,12 @@ from workflow_scripts.doors.method import (
     Reads,
     TrainSettings,
 )
-from workflow_scripts.settings.augmentation import AugmentationSettings
-from workflow_scripts.settings.seeds import SeedSettings
-from workflow_scripts.settings.training import OptimiserSettings, TrainingSettings
+from workflow_scripts.settings.refinement import SeedSettings
+from workflow_scripts.settings.training import (
+    AugmentationSettings,
+    OptimiserSettings,
+    TrainingSettings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,9 +5,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from workflow_scripts.backbones.resnet import ResNet
 from workflow_scripts.doors.backbone import BackboneSettings
 from workflow_scripts.doors.method import ContinuedSettings, LabelledImage, Method, TrainSettings
-from workflow_scripts.settings.augmentation import AugmentationSettings
-from workflow_scripts.settings.seeds import SeedSettings
-from workflow_scripts.settings.training import OptimiserSettings, TrainingSettings
+from workflow_scripts.settings.refinement import SeedSettings
+from workflow_scripts.settings.training import (
+    AugmentationSettings,
+    OptimiserSettings,
+    TrainingSettings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

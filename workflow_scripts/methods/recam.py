@@ -18,9 +18,12 @@ from torch import Tensor, nn
 from workflow_scripts.doors.method import ContinuedSettings, LabelledImage, Method, Reads
 from workflow_scripts.models.classification import CamNetwork, cam_activations, multi_label_loss
 from workflow_scripts.models.feature_maps import Backbone
-from workflow_scripts.settings.augmentation import AugmentationSettings
-from workflow_scripts.settings.seeds import SeedSettings
-from workflow_scripts.settings.training import OptimiserSettings, TrainingSettings
+from workflow_scripts.settings.refinement import SeedSettings
+from workflow_scripts.settings.training import (
+    AugmentationSettings,
+    OptimiserSettings,
+    TrainingSettings,
+)
 from workflow_scripts.storage.activation_maps import CamMaps
 
 EPSILON = 1e-5

@@ -6,9 +6,12 @@ from pydantic import Field, model_validator
 
 from workflow_scripts.backbones.resnet import ResNet
 from workflow_scripts.doors.backbone import BackboneSettings
-from workflow_scripts.settings.augmentation import AugmentationSettings
 from workflow_scripts.settings.base import Settings
-from workflow_scripts.settings.training import OptimiserSettings, TrainingSettings
+from workflow_scripts.settings.training import (
+    AugmentationSettings,
+    OptimiserSettings,
+    TrainingSettings,
+)
 
 
 class TrainBoundarySettings(Settings):

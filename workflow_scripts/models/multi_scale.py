@@ -1,5 +1,6 @@
 """Multi-scale inference with mirror images."""
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from workflow_scripts.datasets.transforms import normalise, rescale
 from workflow_scripts.models.feature_maps import Backbone
+
+logger = logging.getLogger(__name__)
 
 # Width in pixels up to which a feature map of stride 16 has one column.
 NARROW = 16
@@ -42,9 +45,32 @@ def maps_at_scales(
         view = torch.from_numpy(normalise(rescale(image, scale), backbone.mean, backbone.std))
         batch = torch.stack([view, view.flip(-1)]) if flip else view[None]
         with _exact_where_narrow(view.shape[-1], device):
-            maps = maps_of(batch.to(device).contiguous(memory_format=torch.channels_last)).float()
+            batch = batch.to(device).contiguous(memory_format=torch.channels_last)
+            maps = in_halves(maps_of, batch).float()
         merged.append(maps[:1] + maps[1:].flip(-1) if flip else maps)
     return merged
+
+
+def in_halves(maps_of: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Maps of a batch; where the GPU's memory does not suffice, of its halves one after the other.
+
+    Args:
+        maps_of: From images [B, …] to maps [B, …], each image on its own.
+        images: At least one.
+
+    Raises:
+        torch.OutOfMemoryError: The memory does not suffice for one image.
+    """
+    try:
+        return maps_of(images)
+    except torch.OutOfMemoryError:
+        if len(images) == 1:
+            raise
+    # Outside of the handler, which would keep the tensors of the failed attempt alive.
+    torch.cuda.empty_cache()
+    logger.warning("out of GPU memory: going on with batches of %d", len(images) // 2)
+    halves = images.tensor_split([len(images) // 2])
+    return torch.cat([in_halves(maps_of, half) for half in halves])
 
 
 def _exact_where_narrow(width: int, device: torch.device) -> AbstractContextManager[object]:

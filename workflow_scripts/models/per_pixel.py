@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workflow_scripts.models.aspp import Aspp
 from workflow_scripts.models.feature_maps import Backbone
 from workflow_scripts.models.multi_scale import add_resized, maps_at_scales
+from workflow_scripts.models.segmentation import Aspp
 from workflow_scripts.storage.activation_maps import AmnMaps
 from workflow_scripts.storage.shard_files import strided_size
 

@@ -22,17 +22,23 @@ from workflow_scripts.errors import InputError
 from workflow_scripts.models.boundary_settings import TrainBoundarySettings
 from workflow_scripts.segmenters.deeplab_v2 import DeepLabV2
 from workflow_scripts.settings.base import Settings, overlaid, validate
-from workflow_scripts.settings.boundary import PropagateSettings
-from workflow_scripts.settings.checkpoints import CheckpointSettings, checkpoint_key
-from workflow_scripts.settings.evaluation import SummarySettings, SweepSettings
-from workflow_scripts.settings.imports import ImportActivationsSettings
-from workflow_scripts.settings.pseudo_masks import PseudoMaskSettings
-from workflow_scripts.settings.report import ReportSettings
-from workflow_scripts.settings.seeds import SeedSettings
-from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
-from workflow_scripts.settings.thresholds import (
+from workflow_scripts.settings.evaluation import (
+    EvaluateSegmentationSettings,
+    ReportSettings,
+    SummarySettings,
+    SweepSettings,
+)
+from workflow_scripts.settings.imports import (
+    CheckpointSettings,
+    ImportActivationsSettings,
+    checkpoint_key,
+)
+from workflow_scripts.settings.refinement import (
     VALIDATION,
     Named,
+    PropagateSettings,
+    PseudoMaskSettings,
+    SeedSettings,
     ValidationSettings,
 )
 
@@ -221,15 +227,18 @@ class WorkflowSettings(Settings):
             raise ValueError(
                 f"{key}: `{entry.name}` learns from images and labels alone; take it out"
             )
-        given = [
-            name
-            for name in (*METHODS.names(), *self.imports)
-            if name in self.imports or METHODS.get(name).reads is Reads.NOTHING
-        ]
-        if entry.reads is Reads.NETWORK:
-            given = [entry.source]
+        given = [entry.source]
+        if entry.reads is Reads.SEEDS:
+            others = (name for name in self.variants if name != variant)
+            given = [*METHODS.names(), *self.imports, *others]
         if source not in given:
             raise ValueError(f"{key}: expected {' or '.join(given)}")
+        chain = [variant]
+        while source is not None and source not in self.imports:
+            if source in chain:
+                raise ValueError(f"{key}: {' learns from '.join([*chain, source])}, in a circle")
+            chain.append(source)
+            source = self.source(source)
 
     @model_validator(mode="after")
     def _checkpoints_have_a_network(self) -> Self:

@@ -8,13 +8,27 @@ from pathlib import Path
 
 import yaml
 
+from workflow_scripts.errors import InputError
+
 ENVS = Path(__file__).resolve().parents[2] / "envs"
 PYTHON = "3.11"
 HEADER = "# Made from requirements.txt: python -m workflow_scripts.planning.environments\n"
 
 
 def export_modules(root: str) -> None:
-    """Let the jobs' Python find the stages, wherever Snakemake is called from."""
+    """Let the jobs' Python find the stages, wherever Snakemake is called from.
+
+    Args:
+        root: Folder of the checkout.
+
+    Raises:
+        InputError: Snakemake would take a part of its path for a wildcard.
+    """
+    if {"{", "}"} & set(root):
+        raise InputError(
+            f"{root}: Snakemake takes braces in the path of a checkout for wildcards; move or rename the "
+            "folder"
+        )
     known = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, known]))
 

@@ -11,8 +11,8 @@ from workflow_scripts.fingerprint import file_digests
 from workflow_scripts.planning.configuration import TRUTH
 from workflow_scripts.planning.run_layout import Layout, Wildcards
 from workflow_scripts.settings.base import render_flags
-from workflow_scripts.settings.checkpoints import checkpoint_key
-from workflow_scripts.settings.thresholds import AUTO, VALIDATION
+from workflow_scripts.settings.imports import checkpoint_key
+from workflow_scripts.settings.refinement import AUTO, VALIDATION
 from workflow_scripts.storage.file_state import file_state
 
 

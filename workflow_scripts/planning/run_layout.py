@@ -13,8 +13,8 @@ from workflow_scripts.planning.configuration import (
     read_configuration,
     source_name,
 )
-from workflow_scripts.settings.checkpoints import BOUNDARY, checkpoint_key
-from workflow_scripts.settings.thresholds import AUTO, VALIDATION
+from workflow_scripts.settings.imports import BOUNDARY, checkpoint_key
+from workflow_scripts.settings.refinement import AUTO, VALIDATION
 from workflow_scripts.storage.shard_files import shard_names
 
 NOTHING = "(?!)"

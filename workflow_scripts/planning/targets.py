@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from workflow_scripts.doors.method import Reads
 from workflow_scripts.planning.configuration import FULL, TRUTH
 from workflow_scripts.planning.run_layout import Layout
-from workflow_scripts.settings.checkpoints import BOUNDARY
-from workflow_scripts.settings.thresholds import AUTO, VALIDATION
+from workflow_scripts.settings.imports import BOUNDARY
+from workflow_scripts.settings.refinement import AUTO, VALIDATION
 
 # Rules that have one job.
 SINGLE = (

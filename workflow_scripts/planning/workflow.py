@@ -4,9 +4,14 @@ The rules stay free of logic: their input functions, parameters and targets are 
 A method that takes `wildcards` can be given to Snakemake as it is.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from workflow_scripts.planning.requests import Requests
 from workflow_scripts.planning.targets import ReportFiles, Targets
 from workflow_scripts.report.catalogue import Item, planned_items
+from workflow_scripts.training.gpus import visible_gpus
+from workflow_scripts.training.launch import check_batch
 
 
 class Workflow(Requests, Targets):
@@ -51,3 +56,32 @@ class Workflow(Requests, Targets):
     def summary_flags(self) -> str:
         """What `summarise` gathers."""
         return f"{self.run_flags} --dataset {self.settings.dataset.kind} {self.flags('summary')}"
+
+    @property
+    def gpu_limit(self) -> int:
+        """GPUs of this machine that jobs may share: 0 where there is none, and nothing to limit."""
+        return len(visible_gpus())
+
+    def check_gpus(self, overwritten: Mapping[str, Mapping[str, Any]]) -> None:
+        """See that the GPUs which a profile gives to trainings can share their batches.
+
+        Args:
+            overwritten: Resources of rules, from `set-resources`: rule → resource → value.
+
+        Raises:
+            InputError: A batch is no multiple of its rule's GPUs; names what would be.
+        """
+        trainings: dict[str, list[tuple[str, Any]]] = {
+            "train": [
+                (f"train_{name}", self.settings.training(name)) for name in self.needed_networks
+            ],
+            "train_segmentation": [("train_segmentation", self.settings.train_segmentation)],
+        }
+        if self.settings.boundary.enabled:
+            trainings["train_boundary"] = [("boundary.train", self.settings.boundary.train)]
+        for rule, settings in trainings.items():
+            given = overwritten.get(rule, {}).get("gpu")
+            gpus = getattr(given, "value", given)
+            for section, of_section in settings:
+                if isinstance(gpus, int):
+                    check_batch(of_section.training.batch_size, gpus, section)

@@ -41,7 +41,7 @@ from workflow_scripts.refinement.simd import (
     subtract,
     transpose,
 )
-from workflow_scripts.settings.crf import CrfSettings
+from workflow_scripts.settings.refinement import CrfSettings
 from workflow_scripts.storage.compiled import compiled
 
 TILE = 32

@@ -19,8 +19,7 @@ from workflow_scripts.refinement.thresholding import (
     refined_labels,
 )
 from workflow_scripts.settings.base import Settings
-from workflow_scripts.settings.pseudo_masks import PseudoMaskSettings
-from workflow_scripts.settings.seeds import SeedSettings
+from workflow_scripts.settings.refinement import PseudoMaskSettings, SeedSettings
 from workflow_scripts.storage.activation_maps import ActivationMaps
 from workflow_scripts.storage.activations import enlarged
 from workflow_scripts.storage.chosen_thresholds import read_thresholds, seed_thresholds

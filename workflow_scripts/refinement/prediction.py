@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from workflow_scripts.datasets.parallel import in_threads
 from workflow_scripts.doors.segmenter import described_segmenter
 from workflow_scripts.errors import InputError
 from workflow_scripts.models.large_images import (
@@ -19,8 +20,7 @@ from workflow_scripts.models.large_images import (
 )
 from workflow_scripts.models.multi_scale import add_resized, maps_at_scales
 from workflow_scripts.models.trained import described, described_backbone, ready_for_inference
-from workflow_scripts.refinement.threads import in_threads
-from workflow_scripts.settings.segmentation import EvaluateSegmentationSettings
+from workflow_scripts.settings.evaluation import EvaluateSegmentationSettings
 from workflow_scripts.storage.networks import load_network, read_description
 from workflow_scripts.training.precision import autocast
 

@@ -26,10 +26,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workflow_scripts.datasets.transforms import normalise
-from workflow_scripts.models.boundary import BoundaryNetwork, infer_boundaries
-from workflow_scripts.models.path_index import half_disc, largest_on_path
+from workflow_scripts.models.boundary import (
+    BoundaryNetwork,
+    half_disc,
+    infer_boundaries,
+    largest_on_path,
+)
 from workflow_scripts.models.trained import described, described_backbone, ready_for_inference
-from workflow_scripts.settings.boundary import PropagateSettings
+from workflow_scripts.settings.refinement import PropagateSettings
 from workflow_scripts.storage.networks import load_network, read_description
 from workflow_scripts.storage.shard_files import STRIDE
 from workflow_scripts.training.precision import autocast, inference_dtype

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from workflow_scripts.refinement.dense_crf import refine, unary_from_labels
-from workflow_scripts.settings.crf import CrfSettings
+from workflow_scripts.settings.refinement import CrfSettings
 
 IGNORE = 255
 

@@ -14,9 +14,8 @@ from matplotlib.figure import Figure
 from workflow_scripts.errors import InputError
 from workflow_scripts.report.figure_style import RULES, panels
 from workflow_scripts.report.html import element, page, table
-from workflow_scripts.report.names import figure_name, method_name, signed
+from workflow_scripts.report.names import colours_of, figure_name, method_name, signed
 from workflow_scripts.report.pages import distinct_rows, place_title
-from workflow_scripts.report.palette import colours_of
 from workflow_scripts.report.run_data import (
     Curve,
     curves_of,

@@ -1,39 +1,14 @@
-"""How methods, figures and numbers are written in the report."""
+"""How methods, figures and numbers are written in the report, and the colours of methods and classes."""
 
+import colorsys
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from workflow_scripts.report.catalogue import REFERENCE
+from workflow_scripts.storage.masks import voc_palette
 
-_LONGEST_ABBREVIATION = 4
-
-
-def method_name(method: str) -> str:
-    """Return the name of a method for readers: "amn_no_balance" becomes "AMN, no balance".
-
-    The first word is in capitals where it is as short as abbreviations are.
-    """
-    if method == REFERENCE:
-        return "fully supervised reference"
-    head, separator, rest = method.partition("_")
-    name = head.upper() if len(head) <= _LONGEST_ABBREVIATION else head
-    return f"{name}{', ' if separator else ''}{rest.replace('_', ' ')}"
-
-
-def compared_pair(methods: Sequence[str]) -> tuple[str, str] | None:
-    """Return the baseline and the method held against it; None where there are no two.
-
-    They are the first two of the run; the fully supervised reference is neither.
-    """
-    first, second, *_ = [*(method for method in methods if method != REFERENCE), "", ""]
-    return (first, second) if second else None
-
-
-def made_at(key: str) -> str:
-    """Where pseudo-masks were thresholded, in words: "at 0.50", "at the auto threshold"."""
-    return f"at {key}" if key[:1].isdigit() else f"at the {key} threshold"
-
-
+_LONGEST_ABBREVIATION = 5
 _FIGURES: dict[tuple[str, str], tuple[str, float, int]] = {
     ("activations", "best_miou"): ("mIoU at the best threshold, %", 1, 1),
     ("activations", "best_threshold"): ("best threshold (an oracle's)", 1, 3),
@@ -62,6 +37,39 @@ SECTIONS = {
     "pseudo_masks": "Pseudo-masks",
     "segmentation": "Segmentation network",
 }
+# Okabe and Ito, "Color Universal Design", 2008.
+ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
+BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#6B7280"
+_METHODS = (VERMILION, BLUE)
+_FURTHER = (GREEN, PURPLE, ORANGE, SKY, YELLOW)
+# The colours of the first two methods come last, so that few classes do not look like methods.
+_CLASSES = (SKY, YELLOW, GREEN, PURPLE, ORANGE, BLUE, VERMILION)
+
+
+def method_name(method: str) -> str:
+    """Return the name of a method for readers: "amn_no_balance" becomes "AMN, no balance".
+
+    The first word is in capitals where it is as short as abbreviations are.
+    """
+    if method == REFERENCE:
+        return "fully supervised reference"
+    head, separator, rest = method.partition("_")
+    name = head.upper() if len(head) <= _LONGEST_ABBREVIATION else head
+    return f"{name}{', ' if separator else ''}{rest.replace('_', ' ')}"
+
+
+def compared_pair(methods: Sequence[str]) -> tuple[str, str] | None:
+    """Return the baseline and the method held against it; None where there are no two.
+
+    They are the first two of the run; the fully supervised reference is neither.
+    """
+    first, second, *_ = [*(method for method in methods if method != REFERENCE), "", ""]
+    return (first, second) if second else None
+
+
+def made_at(key: str) -> str:
+    """Where pseudo-masks were thresholded, in words: "at 0.50", "at the auto threshold"."""
+    return f"at {key}" if key[:1].isdigit() else f"at the {key} threshold"
 
 
 def figure_name(section: str, figure: str, of_class: str = "") -> tuple[str, float, int]:
@@ -81,3 +89,37 @@ def mean_std(figure: Mapping[str, Any], scale: float = 1) -> str:
     """Return a figure of the summary: "41.2 ± 0.6", without the deviation for one trial."""
     mean = f"{scale * figure['mean']:.1f}"
     return mean if figure["std"] is None else f"{mean} ± {scale * figure['std']:.1f}"
+
+
+def colours_of(methods: Sequence[str]) -> dict[str, str]:
+    """Return a colour for each method, by its place among those of the run; the reference is grey."""
+    others = [method for method in methods if method != REFERENCE]
+    further = (_FURTHER[i % len(_FURTHER)] for i in range(len(others)))
+    return {REFERENCE: GREY} | dict(zip(others, chain(_METHODS, further), strict=False))
+
+
+def voc_colours(classes: int) -> list[str]:
+    """Return VOC's colours of background and classes, as "#rrggbb"."""
+    return ["#" + bytes(colour).hex() for colour in voc_palette()[: classes + 1]]
+
+
+def safe_colours(classes: int) -> list[str]:
+    """Return colours of background and classes; beyond seven classes they repeat lighter, darker."""
+    colours = ["#000000"]
+    for number in range(classes):
+        turn, base = divmod(number, len(_CLASSES))
+        colours.append(_shaded(_CLASSES[base], turn))
+    return colours
+
+
+def _shaded(colour: str, turn: int) -> str:
+    """Vary lightness: turn 0 as it is, 1 lighter, 2 darker, 3 lighter still …"""
+    if turn == 0:
+        return colour
+    hue, light, saturation = colorsys.rgb_to_hls(
+        *(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    )
+    away = 1 - 0.62 ** ((turn + 1) // 2)
+    light = light + (1 - light) * away if turn % 2 else light * (1 - away)
+    red, green, blue = colorsys.hls_to_rgb(hue, light, saturation)
+    return "#" + "".join(f"{round(255 * channel):02x}" for channel in (red, green, blue))

@@ -10,8 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from workflow_scripts.evaluation.confusion import Confusion
 from workflow_scripts.evaluation.run_results import TRUTH, source_key
 from workflow_scripts.report.figure_style import bars_only, canvas, panels
-from workflow_scripts.report.names import method_name
-from workflow_scripts.report.palette import GREEN, GREY, ORANGE, PURPLE, SKY, colours_of
+from workflow_scripts.report.names import GREEN, GREY, ORANGE, PURPLE, SKY, colours_of, method_name
 from workflow_scripts.report.run_data import RunData, need
 
 _SEED_COLOURS = {"background": "#94A3B8", "foreground": GREEN, "ignored": "#E5E7EB"}

@@ -11,10 +11,9 @@ from matplotlib.ticker import MaxNLocator
 from workflow_scripts.evaluation.run_results import threshold_of
 from workflow_scripts.evaluation.threshold_sweep import PLATEAU, ThresholdSweep
 from workflow_scripts.report.figure_style import bars_only, canvas, panels, subtitle
-from workflow_scripts.report.names import method_name
-from workflow_scripts.report.palette import GREY, colours_of
+from workflow_scripts.report.names import GREY, colours_of, method_name
 from workflow_scripts.report.run_data import Curve, RunData, need
-from workflow_scripts.settings.thresholds import AUTO, VALIDATION
+from workflow_scripts.settings.refinement import AUTO, VALIDATION
 
 _MARKERS = {AUTO: "D", VALIDATION: "^"}
 _BIN = 0.04

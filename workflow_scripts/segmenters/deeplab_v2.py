@@ -7,8 +7,11 @@ from pydantic import Field
 from workflow_scripts.backbones.resnet import ResNet
 from workflow_scripts.doors.backbone import BackboneSettings
 from workflow_scripts.doors.segmenter import SegmenterSettings
-from workflow_scripts.settings.augmentation import AugmentationSettings
-from workflow_scripts.settings.training import OptimiserSettings, TrainingSettings
+from workflow_scripts.settings.training import (
+    AugmentationSettings,
+    OptimiserSettings,
+    TrainingSettings,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,7 +41,6 @@ class DeepLabV2(SegmenterSettings):
 
     def build(self, backbone: "Backbone", classes: int) -> "nn.Module":
         """See `SegmenterSettings`."""
-        from workflow_scripts.models.aspp import Aspp
-        from workflow_scripts.models.segmentation import SegmentationNetwork
+        from workflow_scripts.models.segmentation import Aspp, SegmentationNetwork
 
         return SegmentationNetwork(backbone, Aspp(backbone.channels, classes + 1, self.dilations))

@@ -7,8 +7,11 @@ from pydantic import Field
 from workflow_scripts.backbones.resnet import ResNet
 from workflow_scripts.doors.backbone import BackboneSettings
 from workflow_scripts.doors.segmenter import SegmenterSettings
-from workflow_scripts.settings.augmentation import AugmentationSettings
-from workflow_scripts.settings.training import OptimiserSettings, TrainingSettings
+from workflow_scripts.settings.training import (
+    AugmentationSettings,
+    OptimiserSettings,
+    TrainingSettings,
+)
 
 if TYPE_CHECKING:
     from torch import nn

@@ -310,6 +310,9 @@ def _line(problem: ErrorDetails, model: type[BaseModel]) -> str:
             return f"{name}: unknown value `{context['tag']}`; {_nearest(context['tag'], tags)}"
         return f"{name}: missing"
     message = problem["msg"].removeprefix("Value error, ")
+    if isinstance(problem["input"], dict):
+        # A rule over several fields, which names them itself.
+        return f"{name}: {message}"
     return f"{name}: {message} (got {problem['input']!r:.80})"
 
 

@@ -23,9 +23,8 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 import numpy as np
 
 from workflow_scripts.errors import InputError
-from workflow_scripts.storage.activation_maps import ActivationMaps, AmnMaps, CamMaps
+from workflow_scripts.storage.activation_maps import ActivationMaps, AmnMaps, CamMaps, enlarge
 from workflow_scripts.storage.atomic import atomic_path
-from workflow_scripts.storage.enlargement import enlarge
 from workflow_scripts.storage.shard_files import SharedFile, strided_size
 
 _RESERVED_KEY = "__metadata__"

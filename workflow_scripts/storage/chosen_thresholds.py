@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from workflow_scripts.errors import InputError
-from workflow_scripts.settings.seeds import SeedSettings
+from workflow_scripts.settings.refinement import SeedSettings
 from workflow_scripts.storage.atomic import atomic_path
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from workflow_scripts.doors.threshold_rule import ThresholdRule
 from workflow_scripts.evaluation.activation_statistics import ActivationStatistics, SampledImage
-from workflow_scripts.storage.enlargement import reduce
+from workflow_scripts.storage.activation_maps import reduce
 from workflow_scripts.storage.shard_files import STRIDE
 
 # Standard deviation of the colours (0…1) below which an image has none to separate.

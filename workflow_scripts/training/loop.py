@@ -21,7 +21,6 @@ from workflow_scripts.settings.training import TrainingSettings
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.training.checkpoint import Checkpoint
 from workflow_scripts.training.distributed import World
-from workflow_scripts.training.images import TrainingImages
 from workflow_scripts.training.launch import check_batch
 from workflow_scripts.training.optimisers import build_optimiser, schedule_factor
 from workflow_scripts.training.precision import (
@@ -31,6 +30,7 @@ from workflow_scripts.training.precision import (
     set_arithmetic,
 )
 from workflow_scripts.training.randomness import STEP, StepSampler, seed_torch, steps_per_epoch
+from workflow_scripts.training.training_images import TrainingImages
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from workflow_scripts.storage.file_state import content_digest
 from workflow_scripts.storage.networks import save_network
 from workflow_scripts.training.checkpoint import Checkpoint, fingerprint
 from workflow_scripts.training.distributed import World, loader_workers
-from workflow_scripts.training.images import MaskOf, TrainingImages
 from workflow_scripts.training.loop import Run, Task, train
 from workflow_scripts.training.randomness import INITIALISATION, seed_torch
+from workflow_scripts.training.training_images import MaskOf, TrainingImages
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.index import ImageRecord
 from workflow_scripts.datasets.transforms import augment
 from workflow_scripts.errors import InputError
-from workflow_scripts.settings.augmentation import AugmentationSettings
+from workflow_scripts.settings.training import AugmentationSettings
 from workflow_scripts.training.randomness import AUGMENTATION, generator
 
 MaskOf = Callable[[ImageRecord], np.ndarray]
