@@ -60,7 +60,8 @@ def export(
     """
     if len(index.classes) != VOC_CLASSES:
         raise InputError(
-            f"{index.path}: {len(index.classes)} classes; VOC's server evaluates {VOC_CLASSES}; give the index of VOC 2012"
+            f"{index.path}: {len(index.classes)} classes; VOC's server evaluates {VOC_CLASSES}. Give the"
+            " index of VOC 2012."
         )
     records = index.of_split(split)
     folder = f"results/VOC2012/Segmentation/{competition}_{split}_cls"
