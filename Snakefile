@@ -25,6 +25,8 @@ try:
     export_modules(str(workflow.basedir))
     plan = Workflow(config)
     plan.check_gpus(workflow.resource_settings.overwrite_resources)
+    if workflow.is_main_process:
+        plan.record_state()
 except InputError as error:
     raise WorkflowError(str(error)) from None
 

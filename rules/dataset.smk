@@ -2,6 +2,7 @@ rule prepare_dataset:
     input:
         # Their content decides, and that of folders: see `files` below.
         tables=ancient(plan.dataset_tables),
+        state=plan.recorded_state,
     output:
         index=plan.index,
         classes=plan.path("dataset", "classes.csv"),
