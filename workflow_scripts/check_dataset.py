@@ -17,7 +17,6 @@ from pathlib import Path
 from workflow_scripts.console.progress import TaskBars
 from workflow_scripts.console.stage import PluggedFiles, run_entry_stage, run_stage
 from workflow_scripts.datasets.consistency import NAME, table
-from workflow_scripts.datasets.files import printable
 from workflow_scripts.doors.dataset import DATASETS, DatasetSettings
 
 
@@ -35,9 +34,9 @@ def run(entry: type[DatasetSettings], arguments: Sequence[str]) -> int:
             counts = output / NAME
             found = json.loads(counts.read_text(encoding="utf-8")) if counts.is_file() else None
         if found is not None:
-            print(printable(table(found), sys.stdout.encoding))
+            print(table(found))
             for warning in found["warnings"]:
-                print(printable(f"warning: {warning}", sys.stdout.encoding))
+                print(f"warning: {warning}")
         print("the dataset can be used")
 
     return run_stage(f"check_dataset {entry.name}", __doc__, Files, entry, work, arguments)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from workflow_scripts.console.stage import USER_ERROR
+from workflow_scripts.console.stage import USER_ERROR, print_in_any_encoding
 from workflow_scripts.errors import InputError
 from workflow_scripts.report.comparison import (
     comparison_page,
@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = _parser().parse_args(argv)
+    print_in_any_encoding()
     try:
         if len(given.runs) < 2:
             raise InputError("compare needs at least two runs, given as their folders")

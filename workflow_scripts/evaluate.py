@@ -20,7 +20,6 @@ from pydantic import Field
 
 from workflow_scripts.console.progress import progress
 from workflow_scripts.console.stage import StageFiles, run_stage
-from workflow_scripts.datasets.files import printable
 from workflow_scripts.datasets.index import MAX_CLASSES, read_classes
 from workflow_scripts.datasets.parallel import in_threads
 from workflow_scripts.errors import InputError
@@ -152,7 +151,7 @@ def work(files: Files, settings: EvaluateSettings) -> None:
         }
         with atomic_path(files.out) as temporary:
             temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", "utf-8")
-    print(printable(table(result), sys.stdout.encoding))
+    print(table(result))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -60,7 +60,8 @@ def export(
     """
     if len(index.classes) != VOC_CLASSES:
         raise InputError(
-            f"{index.path}: {len(index.classes)} classes; VOC's server evaluates {VOC_CLASSES}"
+            f"{index.path}: {len(index.classes)} classes; VOC's server evaluates {VOC_CLASSES}. Give the"
+            " index of VOC 2012."
         )
     records = index.of_split(split)
     folder = f"results/VOC2012/Segmentation/{competition}_{split}_cls"
@@ -114,12 +115,12 @@ def _prediction(reader: MaskReader, record: ImageRecord) -> bytes:
     if mask.shape != (record.height, record.width):
         raise InputError(
             f"{where}: the prediction has {mask.shape[1]}×{mask.shape[0]} pixels, the image"
-            f" {record.width}×{record.height}; the server refuses other sizes"
+            f" {record.width}×{record.height}; the server refuses other sizes. Make them anew."
         )
     if mask.max(initial=0) > VOC_CLASSES:
         raise InputError(
             f"{where}: value {mask.max()} in the prediction; the server takes 0 to {VOC_CLASSES}"
-            " (export predictions, not seeds: 255 means ignored)"
+            " (255 means ignored). Give predictions, not seeds."
         )
     return encode_mask(mask)
 

@@ -89,7 +89,8 @@ def work(files: Files, settings: LabelSettings) -> None:
     if broken:
         raise InputError(
             f"{len(broken)} of {len(names)} images could not be read and have no mask: "
-            f"{', '.join(broken[:5])}{' …' if len(broken) > 5 else ''}; the others are in {files.out}"
+            f"{', '.join(broken[:5])}{' …' if len(broken) > 5 else ''}; replace them and run again. "
+            f"The others are in {files.out}"
         )
 
 

@@ -114,7 +114,8 @@ def work(files: Files, settings: EvaluateSegmentationSettings) -> None:
     results = ResultFolder(
         files.out, "predict", [TABLE, *(path for pair in outputs.values() for path in pair)]
     )
-    broken = folder.left_out.get(UNDECODABLE, [])
+    broken = list(folder.left_out.get(UNDECODABLE, []))
+    total = len(images) + len(broken)
 
     def readable() -> Iterator[tuple[str, np.ndarray]]:
         for name, path in progress(images.items(), description="predict"):
@@ -140,8 +141,9 @@ def work(files: Files, settings: EvaluateSegmentationSettings) -> None:
     results.finish()
     if broken:
         raise InputError(
-            f"{len(broken)} of {len(images)} images could not be read and have no mask: "
-            f"{', '.join(broken[:5])}{' …' if len(broken) > 5 else ''}; the others are in {files.out}"
+            f"{len(broken)} of {total} images could not be read and have no mask: "
+            f"{', '.join(broken[:5])}{' …' if len(broken) > 5 else ''}; replace them and run again. "
+            f"The others are in {files.out}"
         )
 
 

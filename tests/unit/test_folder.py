@@ -289,3 +289,23 @@ def test_index_holds_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         rows = list(csv.DictReader(stream))
     assert {Path(row["path"]).is_absolute() for row in rows} == {True}
     assert len(rows) == len(made.scenes)
+
+
+@pytest.mark.parametrize("root", ["~/my data", "$HOME/my data", "${HOME}/my data"])
+def test_places_in_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    build_folder(tmp_path / "my data", 8)
+    settings = FolderDatasetSettings(root=root)
+    assert settings.tables() == [tmp_path / "my data/labels.csv"]
+    assert len(prepared(Path(settings.root), tmp_path / "out").records) == 8
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "{x}", "a'b", 'a"b', "$unset", "100%", "猫", "a;b", "a\\b"]
+)
+def test_odd_names_of_folders(tmp_path: Path, name: str) -> None:
+    made = build_folder(tmp_path / name, 8)
+    index = prepared(made.root, tmp_path / "out")
+    assert all(record.path.is_file() for record in index.records)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -184,3 +185,54 @@ def test_figures_beside_the_weights_are_shown(
     (model / "figures.json").write_text(json.dumps({"splits": {"val": {"miou": 51.25}}}))
     assert run(model, images, tmp_path / "out", "--flip", "--scales", "1", "0.5") == 0
     assert "its mIoU on val: 51.2" in capsys.readouterr().err
+
+
+def names_of(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_image_has_results_of_its_own(model: Path, tmp_path: Path) -> None:
+    names = ["a.jpg", "a.png", "a.jpg.png", "A.bmp", "sub/a.jpg", f"{'n' * 236}.jpg", "猫.jpg"]
+    for number, name in enumerate(names):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32 + number, 32)).save(path)
+    out = tmp_path / "out"
+    assert run(model, tmp_path / "photos", out) == 0
+    masks = [path for path in (out / "masks").rglob("*") if path.is_file()]
+    assert {Image.open(path).width for path in masks} == {32 + n for n in range(len(names))}
+    assert len(names_of(out / "overlays")) == len(masks) == len(names)
+
+
+def test_no_result_outlives_its_image(model: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(model, images, out) == 0
+    (images / "a.png").unlink()
+    (images / "deep er/ü.png").write_bytes(b"no image any more")
+    (out / "masks/mine.png").write_bytes(b"somebody else's")
+    assert run(model, images, out) == 2
+    assert names_of(out) == {
+        "areas.csv", "predict.json", "masks/a.png", "masks/mine.png", "overlays/a.jpg",
+    }  # fmt: skip
+
+
+def test_masks_of_others_are_not_overwritten(
+    model: Path, images: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """`--images data/images --out data` would write over the ground truth in `data/masks`."""
+    truth = images.parent / "masks/a.png.png"
+    truth.parent.mkdir()
+    truth.write_bytes(b"drawn by hand")
+    assert run(model, images, images.parent) == 2
+    assert "would be overwritten that no earlier predict has written" in capsys.readouterr().err
+    assert truth.read_bytes() == b"drawn by hand"
+    assert names_of(images.parent / "masks") == {"a.png.png"}
+
+
+def test_names_that_are_no_utf8_are_skipped_by_name(
+    model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    Path(os.fsdecode(bytes(images) + b"/caf\xe9.jpg")).write_bytes(b"x")
+    assert run(model, images, tmp_path / "out") == 2
+    assert "caf\\udce9.jpg" in capsys.readouterr().err
+    assert len(names_of(tmp_path / "out/masks")) == 3

@@ -249,8 +249,8 @@ def _identity(archive: ArchiveSettings, local: bool) -> str:
     """Eight hexadecimal digits that differ between versions of an archive."""
     if local and not Path(archive.address).is_file():
         raise InputError(
-            f"{archive.address}: no such archive. An address begins with http:// or https://;"
-            " anything else is the path of a file that is already here."
+            f"{archive.address}: no such archive. Correct the path of the file, or give an address,"
+            " which begins with http:// or https://."
         )
     if archive.checksum:
         return archive.checksum.partition(":")[2][:8]

@@ -215,7 +215,7 @@ def read_annotations(path: Path) -> CocoFile:
         else:
             names[number] = _text(entry, "name", where)
     if not names or not images:
-        raise InputError(f"{path}: no categories or no images in it; is it an instances_….json?")
+        raise InputError(f"{path}: no categories or no images in it; take a file instances_….json")
     if not places:
         raise InputError(
             f"{path}: no annotations in it, so that every image would be background. Take the file"
@@ -253,7 +253,7 @@ def identifier(value: Any, where: str) -> Identifier:
 def _entry(values: Mapping[str, Any], key: str, where: str) -> Any:
     if key not in values:
         raise InputError(
-            f"{where}: no key `{key}`; these are no instance annotations of COCO, or they are damaged"
+            f"{where}: no key `{key}`; take COCO's own instance annotations, or add it"
         )
     return values[key]
 

@@ -18,11 +18,11 @@ from http.client import HTTPException, InvalidURL
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from workflow_scripts.doors.dataset import Progress
 from workflow_scripts.errors import InputError
-from workflow_scripts.settings.base import Settings
+from workflow_scripts.settings.base import Settings, expanded
 from workflow_scripts.storage.atomic import sync
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,11 @@ class ArchiveSettings(Settings):
 
     address: str = Field(description=ADDRESS, min_length=1)
     checksum: str = Field(description=CHECKSUM, pattern=CHECKSUM_PATTERN)
+
+    @field_validator("address")
+    @classmethod
+    def _expanded(cls, address: str) -> str | None:
+        return address if "://" in address else expanded(address)
 
 
 class DownloadSettings(Settings):
@@ -85,6 +90,11 @@ class DownloadSettings(Settings):
         default=True,
         description="Keep an archive after its extraction. `false` saves half of the disk space.",
     )
+
+    @field_validator("folder")
+    @classmethod
+    def _expanded(cls, folder: str) -> str | None:
+        return expanded(folder)
 
 
 def file_checksum(path: Path, kind: str) -> str:
@@ -178,7 +188,9 @@ def fetch(
     """
     settings = settings or DownloadSettings()
     if not address.startswith(("http://", "https://")):
-        raise InputError(f"{address}: not an address that can be fetched (http:// or https://)")
+        raise InputError(
+            f"{address}: not an address that can be fetched; give one that begins with http:// or https://"
+        )
     partial = _Partial.beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -270,7 +282,7 @@ def _attempt(
     except urllib.error.HTTPError as error:
         _explain_status(error, address, target, partial)
     except InvalidURL as error:
-        raise InputError(f"{address}: not a valid address ({error})") from error
+        raise InputError(f"{address}: not a valid address ({error}); correct it") from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             raise InputError(

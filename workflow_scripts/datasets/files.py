@@ -56,10 +56,9 @@ def normalised(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def printable(text: str, encoding: str | None = "utf-8") -> str:
-    """Return text that a stream of an encoding can show: what that lacks as \\xXX, \\uXXXX or \\udcXX."""
-    encoding = encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+def printable(name: str) -> str:
+    """Return a name that any stream can show: what is no UTF-8 as \\udcXX."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,9 @@ def read_activations(folder: Path, record: ImageRecord, classes: int, normalise:
     chosen = _select(array, channels, record.labels, classes, path).astype(np.float32)
     stored = _to_stored_size(chosen, record, path)
     if not np.isfinite(stored).all():
-        raise InputError(f"{path}: the array holds values that are not finite")
+        raise InputError(
+            f"{path}: the array holds values that are not finite; replace or leave out NaN"
+        )
     if normalise == "maximum":
         positive = np.maximum(stored, 0)
         return positive / (positive.max(axis=(1, 2), keepdims=True) + np.float32(1e-5))
@@ -146,7 +148,7 @@ def _select(
         if len(numbers) != len(array) or absent:
             raise InputError(
                 f"{path}: {len(array)} channels with the class numbers {numbers}; the image's labels are"
-                f" {list(labels)} (numbers begin with 1)"
+                f" {list(labels)} (numbers begin with 1); give one channel for each"
             )
         return array[[numbers.index(label) for label in labels]]
     if len(array) == len(labels):
@@ -171,7 +173,7 @@ def _to_stored_size(array: np.ndarray, record: ImageRecord, path: Path) -> np.nd
     if abs(height * record.width - width * record.height) > max(record.width, record.height):
         raise InputError(
             f"{path}: {width}×{height} values for an image of {record.width}×{record.height} pixels: the"
-            " shapes differ. Is the array transposed, or of another image?"
+            " shapes differ. Is the array transposed, or of another image? Give one of the image's shape."
         )
     rows = _interpolated(array, 1, stored[0], STRIDE * height / record.height)
     return _interpolated(rows, 2, stored[1], STRIDE * width / record.width)

@@ -122,7 +122,7 @@ def read_index(path: Path | str) -> Index:
         labels = row["labels"].split(_SEPARATOR) if row["labels"] else []
         _check_row(row["id"], row["split"], labels, numbers.keys(), seen, where)
         if not row["path"]:
-            raise InputError(f"{where}: image {row['id']!r} has no path")
+            raise InputError(f"{where}: image {row['id']!r} has no path; give the path of its file")
         records.append(
             ImageRecord(
                 id=row["id"],
@@ -204,7 +204,7 @@ def _check_row(
 ) -> None:
     """Check what reading and writing both demand of a row, and add its id to those seen."""
     if not image_id:
-        raise InputError(f"{where}: an image has no id")
+        raise InputError(f"{where}: an image has no id; give each one of its own")
     if image_id in seen:
         raise InputError(f"{where}: image id {image_id!r} occurs twice; ids must be unique")
     seen.add(image_id)
@@ -253,4 +253,6 @@ def _read_table(
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run prepare_dataset first") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a readable CSV table in UTF-8 ({error})") from error
+        raise InputError(
+            f"{path}: not a readable CSV table in UTF-8 ({error}); run prepare_dataset again"
+        ) from error

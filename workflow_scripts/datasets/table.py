@@ -116,13 +116,13 @@ def _fields(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 continue
             if any(field.strip() for field in fields[len(columns) :]):
                 raise InputError(
-                    f"{path}, line {line}: more fields than columns. Several labels are separated by"
-                    f" `;`; a field that holds {_shown(delimiter)} stands in double quotes."
+                    f"{path}, line {line}: more fields than columns. Put `;` between several labels,"
+                    f" and a field that holds {_shown(delimiter)} in double quotes."
                 )
             if len(fields) < len(columns):
                 raise InputError(
-                    f"{path}, line {line}: {len(fields)} fields for {len(columns)} columns. An image"
-                    f" without labels has an empty field: `{fields[0].strip()}{_shown(delimiter)}`."
+                    f"{path}, line {line}: {len(fields)} fields for {len(columns)} columns. Leave the field"
+                    f" of an image without labels empty: `{fields[0].strip()}{_shown(delimiter)}`."
                 )
             yield (
                 line,

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from workflow_scripts.doors.door import Door
-from workflow_scripts.settings.base import Choice
+from workflow_scripts.settings.base import Choice, expanded
 from workflow_scripts.storage.file_state import content_digest
 
 Progress = Callable[[str, int, int | None, str], None]
@@ -35,6 +35,12 @@ class DatasetSettings(Choice):
     name: ClassVar[str]
 
     kind: str = Field(description="demo, voc12, coco14, folder, or that of a plug-in")
+
+    @field_validator("root", "sbd_root", check_fields=False)
+    @classmethod
+    def _expanded(cls, path: str | None) -> str | None:
+        """Places of datasets may begin with `~`, or have variables such as `$HOME` in them."""
+        return expanded(path)
 
     @classmethod
     def door(cls) -> "Door[DatasetSettings]":

@@ -7,6 +7,7 @@ YAML file, or writing `3` for `3.0`, gives the same command line and hence rerun
 """
 
 import difflib
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -80,6 +81,11 @@ class Settings(BaseModel):
     def model_dump_json(self, **options: Any) -> str:
         """The same as JSON."""
         return super().model_dump_json(**{"serialize_as_any": True, **options})
+
+
+def expanded(path: str | None) -> str | None:
+    """A path with the home folder in place of a leading `~`, and the values of variables that are set."""
+    return None if path is None else os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111 (keeps a plain name plain)
 
 
 class Choice(Settings):

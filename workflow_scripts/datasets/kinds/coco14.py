@@ -248,7 +248,7 @@ def _describe(
     if size != (image.width, image.height):
         raise InputError(
             f"{path}: {size[0]}×{size[1]} pixels, {annotations} says {image.width}×{image.height}."
-            " The image was changed, or the annotations belong to another version."
+            " Take images and annotations of one version."
         )
     things = [read_again(annotations, start, end) for start, end in image.spans]
     try:

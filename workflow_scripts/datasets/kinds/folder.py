@@ -279,7 +279,8 @@ def _described(
         lines = "\n".join(f"  {line}" for line in wrong[:_SHOWN])
         more = f"\n  … and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise InputError(
-            f"{table}: {len(wrong)} of {len(images)} images cannot be used:\n{lines}{more}"
+            f"{table}: {len(wrong)} of {len(images)} images cannot be used; mend them, or remove their"
+            f" rows:\n{lines}{more}"
         )
 
 

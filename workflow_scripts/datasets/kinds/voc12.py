@@ -258,11 +258,15 @@ def mask_from_sbd(path: Path) -> np.ndarray:
         with path.open("rb") as stream:
             mask = np.asarray(loadmat(stream)["GTcls"][0]["Segmentation"][0])
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; SBD is incomplete") from None
+        raise InputError(f"{path}: no such file; extract SBD's archive anew") from None
     except Exception as error:  # scipy raises almost anything on damaged files
-        raise InputError(f"{path}: not a readable segmentation of SBD ({error})") from error
+        raise InputError(
+            f"{path}: not a readable segmentation of SBD ({error}); extract it anew"
+        ) from error
     if mask.ndim != 2 or mask.dtype != np.uint8:
-        raise InputError(f"{path}: the segmentation is {mask.dtype}{list(mask.shape)}, not 8-bit")
+        raise InputError(
+            f"{path}: the segmentation is {mask.dtype}{list(mask.shape)}, not 8-bit; take SBD's own"
+        )
     return mask
 
 
@@ -344,7 +348,7 @@ def _images(settings: Voc12DatasetSettings, progress: Progress | None) -> list[_
     if both:
         raise InputError(
             f"{devkit / LISTS}: image {both[0]!r} is in train.txt and in val.txt; an image that is"
-            " evaluated on must not be learnt from"
+            " evaluated on must not be learnt from: remove it from one of them"
         )
     images = [
         _Image(name, split, devkit, mask=_mask(devkit / "SegmentationClass", name))
