@@ -14,6 +14,8 @@ import time
 
 if __name__ == "__main__":
     stage = importlib.import_module(f"workflow_scripts.{sys.argv[1]}")
+    # Imported with the first network, and more than all the rest of a run takes.
+    importlib.import_module("timm")
     for line in sys.stdin:
         started = time.monotonic()
         process = os.fork()
