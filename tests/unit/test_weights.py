@@ -29,6 +29,27 @@ def test_files_of_weights(tmp_path: Path, wrapped: str):
     assert all(found[name].equal(tensor) for name, tensor in TENSORS.items())
 
 
+@pytest.mark.parametrize("keys", [["model_state_dict"], ["net"], ["model", "state_dict"], []])
+@pytest.mark.parametrize("prefix", ["model.", "module.module.", "module.model.", "network.", ""])
+def test_state_dicts_as_training_scripts_leave_them(tmp_path: Path, keys: list[str], prefix: str):
+    content: dict = {prefix + name: tensor for name, tensor in TENSORS.items()}
+    for key in reversed(keys):
+        content = {key: content, "epoch": 3}
+    torch.save(content, tmp_path / "w.pth")
+    assert read_weights(tmp_path / "w.pth").keys() == TENSORS.keys()
+
+
+def test_names_that_only_begin_alike_stay(tmp_path: Path):
+    torch.save({"model.weight": torch.ones(1), "head.bias": torch.ones(1)}, tmp_path / "w.pth")
+    assert read_weights(tmp_path / "w.pth").keys() == {"model.weight", "head.bias"}
+
+
+def test_keys_that_hold_no_state_dict_are_named(tmp_path: Path):
+    torch.save({"optimiser": {"lr": 1}, "epoch": 3}, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=r"w\.pth: expected .* found 'optimiser', 'epoch'; save"):
+        read_weights(tmp_path / "w.pth")
+
+
 def test_a_missing_file(tmp_path: Path):
     with pytest.raises(InputError, match=r"nowhere\.pth: no such file of weights"):
         read_weights(tmp_path / "nowhere.pth")

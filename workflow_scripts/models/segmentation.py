@@ -39,7 +39,6 @@ class Aspp(nn.Module):
 
 
 IGNORE = 255
-GROUPS = 8
 
 
 class SegmentationNetwork(nn.Module):
@@ -55,6 +54,14 @@ class SegmentationNetwork(nn.Module):
         return self.classifier(self.backbone(images))
 
 
+class ChannelNorm(nn.LayerNorm):
+    """Normalisation over the channels of each pixel: no pixel depends on others, however large the image."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, C, h, w] → [B, C, h, w]."""
+        return super().forward(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class PyramidDecoder(nn.Module):
     """A backbone, and linear layers over the coarsest levels of its pyramid (SegFormer's decoder)."""
 
@@ -67,7 +74,7 @@ class PyramidDecoder(nn.Module):
         self.projections = nn.ModuleList(nn.Conv2d(level.channels, width, 1) for level in used)
         self.fuse = nn.Sequential(
             nn.Conv2d(width * len(used), width, 1, bias=False),
-            nn.GroupNorm(GROUPS, width),
+            ChannelNorm(width),
             nn.ReLU(),
             nn.Dropout2d(dropout),
         )

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +18,10 @@ from torch import Tensor, nn
 from workflow_scripts.errors import InputError
 
 Result = TypeVar("Result")
+# Keys below which training scripts store a state dict, and what data parallelism and wrappers put in front
+# of every name.
+NESTS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
+WRAPPERS = ("module.", "model.", "net.", "network.")
 # Classification heads, which a backbone does not have.
 HEADS = ("fc.", "classifier.", "head.", "conv_head.", "_fc.", "_conv_head.")
 
@@ -42,12 +46,29 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             if not isinstance(error, SafetensorError)
             else f"{path}: damaged safetensors file ({error}); copy it again"
         ) from None
-    for key in ("state_dict", "model"):
-        if isinstance(tensors, dict) and isinstance(tensors.get(key), dict):
-            tensors = tensors[key]
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise InputError(f"{path}: expected a state dict (names of tensors), found something else")
-    return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    while isinstance(tensors, dict) and (inner := [key for key in NESTS if _nested(tensors, key)]):
+        tensors = tensors[inner[0]]
+    if not isinstance(tensors, dict):
+        raise InputError(
+            f"{path}: expected a state dict (tensors by name), found {type(tensors).__name__}"
+        )
+    if not tensors or not all(isinstance(t, Tensor) for t in tensors.values()):
+        keys = ", ".join(map(repr, list(tensors)[:8])) or "no keys"
+        raise InputError(
+            f"{path}: expected a state dict (tensors by name), or one below a key of {', '.join(NESTS)}; "
+            f"found {keys}; save the state dict alone"
+        )
+    while wrapper := next((one for one in WRAPPERS if _all_begin(tensors, one)), None):
+        tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
+    return {name.removeprefix(WRAPPERS[0]): tensor for name, tensor in tensors.items()}
+
+
+def _nested(values: Mapping[str, Any], key: str) -> bool:
+    return isinstance(values.get(key), dict)
+
+
+def _all_begin(tensors: Mapping[str, Tensor], start: str) -> bool:
+    return all(name.startswith(start) for name in tensors)
 
 
 def fetched(name: str, fetch: Callable[[], Result]) -> Result:

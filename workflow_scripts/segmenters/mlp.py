@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class MlpDecoder(SegmenterSettings):
     """Each level's channels are projected to `width`, enlarged to the finest one used, joined and fused.
 
-    With backbones of one stride, such as vision transformers, its logits have that stride. Group
-    normalisation takes the place of the published batch normalisation, whose statistics small batches
-    cannot give.
+    With backbones of one stride, such as vision transformers, its logits have that stride. Normalisation
+    over each pixel's channels takes the place of the published batch normalisation, whose statistics small
+    batches cannot give.
     """
 
     name: ClassVar[str] = "mlp"
@@ -32,7 +32,7 @@ class MlpDecoder(SegmenterSettings):
 
     segmenter: Literal["mlp"] = Field("mlp", description="SegFormer's decoder of linear layers")
     backbone: BackboneSettings = ResNet(name="resnet50")
-    width: int = Field(256, ge=8, multiple_of=8, description="channels of each projected level")
+    width: int = Field(256, ge=8, description="channels of each projected level")
     levels: int = Field(
         4, ge=1, description="levels that are joined, the coarsest first; all if there are fewer"
     )
