@@ -56,7 +56,7 @@ rule propagate:
     params:
         shard=plan.shard_flags,
         settings=plan.propagation_flags,
-        code=plan.code("propagate", "boundary", "train"),
+        code=plan.propagation_code,
     message:
         "{wildcards.method}: propagate activations of {wildcards.shard}, trial {wildcards.trial}"
     shell:

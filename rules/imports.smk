@@ -89,7 +89,7 @@ rule import_checkpoint:
         settings=plan.checkpoint_flags,
         # Its size and time decide: an older file counts as another one, too.
         file=plan.weights_state(plan.checkpoint),
-        code=plan.code("import_checkpoint"),
+        code=plan.checkpoint_code,
     message:
         "{wildcards.network}: import the trained network, trial {wildcards.trial}"
     shell:

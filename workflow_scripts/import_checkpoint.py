@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from workflow_scripts.console.arguments import POSITIONAL
-from workflow_scripts.console.stage import NoSettings, StageFiles, run_stage
+from workflow_scripts.console.stage import NoSettings, PluggedFiles, run_stage
 from workflow_scripts.datasets.index import read_index
 from workflow_scripts.datasets.kinds.voc12 import CLASSES
 from workflow_scripts.doors.method import METHODS
@@ -167,7 +167,7 @@ def import_published(kind: str, file: Path, output: Path, index: Path | None) ->
     )
 
 
-class Files(StageFiles):
+class Files(PluggedFiles):
     """Inputs and outputs."""
 
     kind: str = Field(

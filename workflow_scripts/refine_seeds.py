@@ -20,10 +20,9 @@ from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.index import ImageRecord
 from workflow_scripts.datasets.parallel import in_threads
 from workflow_scripts.refinement.thresholding import (
-    IGNORE,
     confident_seed,
-    dataset_labels,
     refined_labels,
+    seed_labels,
 )
 from workflow_scripts.settings.refinement import SeedSettings
 from workflow_scripts.storage.activations import ActivationReader
@@ -78,7 +77,7 @@ def work(files: Files, settings: SeedSettings) -> None:
             foreground, background = refined_labels(
                 image, activations, thresholds, settings.gt_prob, settings.crf
             )
-            return record, dataset_labels_or_ignore(confident_seed(foreground, background), record)
+            return record, seed_labels(confident_seed(foreground, background), record.labels)
 
         seeds = in_threads(seed, records, files.threads)
         title = f"refine_seeds {files.split} {files.shard}"
@@ -89,14 +88,6 @@ def work(files: Files, settings: SeedSettings) -> None:
     if records:
         warn_if_degenerate(composition.shares(), thresholds)
     composition.write(files.composition)
-
-
-def dataset_labels_or_ignore(seed: np.ndarray, record: ImageRecord) -> np.ndarray:
-    """Channel numbers → class numbers, 255 kept."""
-    ignored = seed == IGNORE
-    return np.where(
-        ignored, IGNORE, dataset_labels(np.where(ignored, 0, seed), record.labels)
-    ).astype(np.uint8)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

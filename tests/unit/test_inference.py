@@ -311,3 +311,60 @@ def test_an_image_without_labels_has_maps_without_channels():
     maps = CamMaps((np.zeros((0, 3, 4), np.float32),), 45, 58).as_stored()
     assert maps.activation().shape == (0, 45, 58)
     assert maps.strided().shape == (0, 12, 15)
+
+
+def test_a_backbone_that_pads_sees_whole_patches_that_cover_the_image():
+    """Padding would stand right of an image, and left of its mirror image once that is turned back."""
+    backbone = backbones.build(name="vit_tiny_patch16_224").eval()
+    seen = []
+
+    def columns(batch: Tensor) -> Tensor:
+        """Each cell's place: 0 at the left border of the view, 1 at its right one."""
+        seen.append(tuple(batch.shape[-2:]))
+        rows, width = (side // 16 for side in batch.shape[-2:])
+        place = (torch.arange(width) + 0.5) / width
+        return torch.stack([place, 1 - place])[:, None, None].expand(2, 1, rows, width)
+
+    maps = maps_at_scales(photograph(75, 99), [1.0, 0.5], backbone, columns, CPU)
+    assert seen == [(80, 96), (32, 48)]
+    for one in maps:
+        # The mirrored view's places meet those of the view: the middle stays in the middle.
+        width = one.shape[-1]
+        expected = 2 * (torch.arange(width) + 0.5) / width
+        torch.testing.assert_close(one[0, 0, 0], expected)
+    cam = CamNetwork(backbone, CLASSES).eval()
+    found = cam_activations(cam, photograph(75, 99), LABELS, [1.0], CPU)
+    assert found.cell == 1 and found.activation().shape == (2, 75, 99)
+
+
+def test_activations_of_a_method_lie_in_0_to_1_before_they_are_resized(monkeypatch):
+    from workflow_scripts.doors.method import LabelledImage
+    from workflow_scripts.errors import InputError
+    from workflow_scripts.models.trained import activations_of
+
+    class Given:
+        name = "given"
+
+        def __init__(self, array):
+            self.array = array
+
+        def maps(self):
+            return None
+
+        def activations(self, *_):
+            return self.array
+
+    image = LabelledImage(photograph(40, 60), (1,), 3)
+    fine = np.linspace(0, 1, 40 * 60).reshape(1, 40, 60)
+    assert activations_of(Given(fine), None, image, None, CPU).shape == (1, 10, 15)
+    for wrong in (
+        3 * fine,
+        fine - 1,
+        np.full((1, 8, 8), np.nan),
+        255 * np.ones((1, 10, 15), np.uint8),
+    ):
+        with pytest.raises(InputError, match=r"expected numbers in 0…1"):
+            activations_of(Given(wrong), None, image, None, CPU)
+    for wrong in (fine[0], fine.repeat(2, 0), None):
+        with pytest.raises(InputError, match=r"expected an array of \[1 \(the image's labels\)"):
+            activations_of(Given(wrong), None, image, None, CPU)

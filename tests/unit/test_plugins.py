@@ -225,3 +225,59 @@ def test_a_method_lacks_nothing_that_its_protocol_asks_for():
 def test_configurations_without_plug_ins_load_none():
     read_configuration({"dataset": {"kind": "demo"}}, "here")
     assert doors._loaded == {}
+
+
+def test_names_and_settings_that_are_taken(plugin):
+    file = plugin(METHOD.replace('"mine"', '"segmentation"'))
+    with pytest.raises(
+        InputError, match=r"my_method\.py:15: a method cannot be called `segmentation`"
+    ):
+        configured(file)
+    doors._loaded.clear()
+    with pytest.raises(InputError, match=r"other\.py:9: `seed` cannot be a setting"):
+        configured(plugin(METHOD.replace("depth: int", "seed: int"), "other.py"))
+    backbone = """
+from typing import ClassVar
+from workflow_scripts.doors.backbone import BackboneSettings
+
+
+class Mine(BackboneSettings):
+    names: ClassVar[tuple[str, ...]] = ("resnet50",)
+    name: str = "resnet50"
+
+    def build(self):
+        pass
+"""
+    with pytest.raises(InputError, match=r"bb\.py:6: the name `resnet50` is taken by ResNet"):
+        configured(plugin(backbone, "bb.py"))
+    doors._loaded.clear()
+    lacking = backbone.replace("resnet50", "my_net").replace('    name: str = "my_net"\n', "")
+    with pytest.raises(InputError, match=r"bb2\.py:6: class Mine lacks a field `name` of its own"):
+        configured(plugin(lacking, "bb2.py"))
+
+
+def test_one_file_by_two_spellings_is_one_plug_in(plugin, tmp_path):
+    file = plugin(METHOD)
+    plan = configured(file, str(tmp_path / file), methods=["mine"])
+    assert plan.settings.entry("mine").name == "mine"
+
+
+def test_no_setting_of_a_method_is_called_as_a_flag_or_a_part_of_descriptions():
+    from workflow_scripts import infer
+    from workflow_scripts.doors.method import TAKEN_FIELDS
+
+    assert {*train.Files.model_fields, *infer.Files.model_fields} <= TAKEN_FIELDS
+
+
+def test_lists_that_are_none_are_named(plugin):
+    for values, message in (
+        (
+            {"plugins": "my_method.py"},
+            r"plugins: expected a list of files: `plugins: \[my_method\.py\]`",
+        ),
+        ({"methods": 3}, "methods: Input should be"),
+        ({"variants": ["a"]}, "variants: Input should be"),
+        ({3: 4}, "problem"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read_configuration({"dataset": {"kind": "demo"}, **values}, "here")

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from workflow_scripts.datasets.index import ImageRecord
-from workflow_scripts.refine_seeds import dataset_labels_or_ignore, warn_if_degenerate
+from workflow_scripts.refine_seeds import warn_if_degenerate
 from workflow_scripts.refinement.thresholding import (
     confident_seed,
     dataset_labels,
     local_labels,
     refined_labels,
+    seed_labels,
 )
 from workflow_scripts.settings.refinement import CrfSettings
 
@@ -38,7 +39,7 @@ def test_channels_become_class_numbers_and_255_stays():
     record = ImageRecord("a", Path("a.jpg"), 3, 1, "train", labels, None)
     seed = np.array([[0, 1, 2, 255]], np.uint8)
     assert dataset_labels(seed[:, :3], labels).tolist() == [[0, 3, 7]]
-    found = dataset_labels_or_ignore(seed, record)
+    found = seed_labels(seed, record.labels)
     assert found.tolist() == [[0, 3, 7, 255]] and found.dtype == np.uint8
 
 
@@ -46,7 +47,7 @@ def test_an_image_without_labels_is_background():
     record = ImageRecord("a", Path("a.jpg"), 3, 2, "train", (), None)
     image = np.zeros((2, 3, 3), np.uint8)
     passes = refined_labels(image, ACTIVATIONS[:0], (0.3, 0.05), 0.7, CrfSettings())
-    found = dataset_labels_or_ignore(confident_seed(*passes), record)
+    found = seed_labels(confident_seed(*passes), record.labels)
     assert found.tolist() == [[0, 0, 0], [0, 0, 0]]
 
 

@@ -227,3 +227,49 @@ def test_profiles_as_documented_are_legal():
     assert {"train", "train_segmentation"} <= given.keys()
     for name in ("config", "voc12", "coco14", "folder"):
         Workflow(yaml.safe_load((root / f"config/{name}.yaml").read_text())).check_gpus(given)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet34", "mobilenetv3_small_100", "vit_tiny_patch16_224", "resnet101"]
+)
+def test_any_backbone_may_stand_in_any_section(name):
+    given = {"backbone": {"name": name}}
+    plan = Workflow(
+        {
+            "dataset": {"kind": "demo"}, "train_cam": given, "train_amn": given,
+            "train_segmentation": given, "variants": {"other": given}, "methods": ["cam", "amn", "other"],
+            "boundary": {"enabled": True, "train": given},
+        }
+    )  # fmt: skip
+    for method in ("cam", "amn", "other"):
+        assert f"--backbone-name {name} " in plan.method_flags(_wildcards(method))
+    assert f"--backbone-name {name} " in plan.flags("train_segmentation")
+    assert f"--backbone-name {name} " in plan.flags("boundary", "train")
+
+
+def test_an_imported_network_needs_not_what_it_started_from(tmp_path):
+    file = tmp_path / "recam.safetensors"
+    file.touch()
+    given = {"dataset": {"kind": "demo"}, "methods": ["recam"]}
+    assert Workflow(given).needed_networks == ["recam", "cam"]
+    plan = Workflow({**given, "checkpoints": {"recam": str(file)}})
+    assert plan.needed_networks == ["recam"] and plan.needed_methods == ["recam"]
+    plan.check_gpus({"train": {"gpu": 7}})
+
+
+def test_an_import_runs_the_code_of_the_network_that_is_imported(tmp_path):
+    file = tmp_path / "amn.pth"
+    file.touch()
+    given = {"dataset": {"kind": "demo"}, "methods": ["amn"], "checkpoints": {"amn": str(file)}}
+    plan = Workflow(given)
+    names = SimpleNamespace(trial="0", network="amn")
+    assert {"methods.amn", "models.per_pixel"} <= plan.checkpoint_code(names).keys()
+    other = Workflow({**given, "train_amn": {"backbone": {"name": "resnet34"}}})
+    of = [one.method_code("infer")(_wildcards("amn")) for one in (plan, other)]
+    assert of[0] == of[1]
+
+
+def test_rules_of_the_version_before_are_named():
+    plan = Workflow({"dataset": {"kind": "demo"}})
+    with pytest.raises(InputError, match="no rule `train_cam` any more; write `train`"):
+        plan.check_gpus({"train_cam": {"gpu": 2}})

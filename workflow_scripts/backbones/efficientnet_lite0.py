@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, ClassVar
 
+from pydantic import Field
+
 from workflow_scripts.backbones.timm_convolutional import TimmConvolutional
 from workflow_scripts.doors.backbone import IMAGENET_TERMS
 from workflow_scripts.errors import InputError
@@ -14,6 +16,8 @@ class EfficientNetLite0(TimmConvolutional):
     """timm's `tf_efficientnet_lite0`, the backbone of the demo."""
 
     names: ClassVar[tuple[str, ...]] = ("efficientnet_lite0",)
+
+    name: str = Field("efficientnet_lite0", description="efficientnet_lite0")
 
     @property
     def timm_name(self) -> str:

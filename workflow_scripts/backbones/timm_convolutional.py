@@ -24,6 +24,7 @@ class TimmConvolutional(BackboneSettings):
 
     names: ClassVar[tuple[str, ...]] = ("*",)
 
+    name: str = Field("resnet34", description="name of a convolutional model of timm")
     frozen_stages: int = Field(
         1, ge=0, le=5, description="first stages that do not train; stage 1 is the stem"
     )

@@ -30,7 +30,6 @@ class TimmTransformer(BackboneSettings):
         "deit3_*",
         "flexivit_*",
         "eva02_*",
-        "beit*",
     )
     bfloat16_pays: ClassVar[bool] = True
 
@@ -59,10 +58,11 @@ class TimmTransformer(BackboneSettings):
         configuration = timm.get_pretrained_cfg(self.name)
         return PyramidBackbone(
             network,
-            [Level(network.embed_dim, network.patch_embed.patch_size[0])] * LEVELS,
+            [Level(network.embed_dim, network.patch_embed.feat_ratio(as_scalar=True))] * LEVELS,
             tuple(configuration.mean) if configuration else (0.5, 0.5, 0.5),
             tuple(configuration.std) if configuration else (0.5, 0.5, 0.5),
             partial(_intermediates, blocks=blocks),
+            pads=True,
         )
 
     def _network(self) -> Any:

@@ -23,8 +23,14 @@ def rescale(image: np.ndarray, scale: float) -> np.ndarray:
     if scale == 1:
         return image
     height, width = image.shape[:2]
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+    return rescale_to(image, max(1, round(height * scale)), max(1, round(width * scale)))
+
+
+def rescale_to(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bicubic resize of uint8 [H, W, 3] to a size."""
+    if image.shape[:2] == (height, width):
+        return image
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
 @dataclass(frozen=True)

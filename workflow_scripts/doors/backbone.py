@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from workflow_scripts.doors.door import Door
+from workflow_scripts.doors.door import Door, place_of
 from workflow_scripts.errors import InputError
 from workflow_scripts.settings.base import Choice
 
@@ -110,6 +110,16 @@ class _BackboneDoor(Door[BackboneSettings]):
         if fitting:
             return max(fitting, key=lambda one: one[:2])[2]
         return super().get(name)
+
+    def add(self, entry: type[BackboneSettings]) -> None:
+        """Take the entry of a plug-in, whose names no other entry may have."""
+        for name in self.names_of(entry):
+            others = (other for other in self.every() if name in self.names_of(other))
+            if other := next(others, None):
+                raise InputError(
+                    f"{place_of(entry)}: the name `{name}` is taken by {other.__name__}; choose another"
+                )
+        super().add(entry)
 
     def _candidates(self) -> list[type[BackboneSettings]]:
         installed = [super(_BackboneDoor, self).get(name) for name in self._installed()]

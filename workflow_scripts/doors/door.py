@@ -25,6 +25,7 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from workflow_scripts.errors import InputError
+from workflow_scripts.settings.base import Choice
 
 Protocol = TypeVar("Protocol")
 Result = TypeVar("Result")
@@ -139,12 +140,17 @@ class Door(Generic[Protocol]):
 
     def names_of(self, entry: type[Protocol]) -> tuple[str, ...]:
         """How an entry is asked for: its attribute `names`, else its `name`."""
-        names = getattr(entry, "names", None) or (getattr(entry, "name", None),)
-        if not all(isinstance(name, str) and name for name in names):
-            place = _place(entry)
+        several = hasattr(self.protocol, "names")
+        names = entry.names if several else (getattr(entry, "name", None),)  # type: ignore[attr-defined]
+        if not names or not all(isinstance(name, str) and name for name in names):
+            lacking = (
+                '`names: ClassVar[tuple[str, ...]] = ("…",)`'
+                if several
+                else '`name: ClassVar[str] = "…"`'
+            )
             raise InputError(
-                f'{place}: class {entry.__name__} lacks `name`; add `name: ClassVar[str] = "…"`, by which '
-                f"a configuration asks for the {self.what}"
+                f"{place_of(entry)}: class {entry.__name__} lacks `{'names' if several else 'name'}`; add "
+                f"{lacking}, by which a configuration asks for the {self.what}"
             )
         return tuple(names)
 
@@ -158,7 +164,7 @@ class Door(Generic[Protocol]):
         for name in self.names_of(entry):
             if name in self._plugged or name in self.built_in():
                 raise InputError(
-                    f"{_place(entry)}: the name `{name}` is taken by another {self.what}; choose another"
+                    f"{place_of(entry)}: the name `{name}` is taken by another {self.what}; choose another"
                 )
             self._plugged[name] = entry
 
@@ -167,20 +173,25 @@ def check(entry: type, protocol: type) -> None:
     """See that an entry defines all that its protocol leaves open.
 
     Raises:
-        InputError: It lacks a method; names file, line and the method with its arguments.
+        InputError: It lacks a method, or its tag a default; names file, line and what to add.
     """
+    if issubclass(entry, Choice) and entry.tag not in vars(entry).get("__annotations__", {}):
+        raise InputError(
+            f"{place_of(entry)}: class {entry.__name__} lacks a field `{entry.tag}` of its own, with the "
+            f'value by which a configuration asks for it: `{entry.tag}: str = "…"`'
+        )
     lacking = sorted(getattr(entry, "__abstractmethods__", ()))
     if lacking:
         missing = lacking[0]
         signature = inspect.signature(getattr(protocol, missing, lambda: None))
         more = f" (and {', '.join(lacking[1:])})" if len(lacking) > 1 else ""
         raise InputError(
-            f"{_place(entry)}: class {entry.__name__} lacks `{missing}`{more}, which a "
+            f"{place_of(entry)}: class {entry.__name__} lacks `{missing}`{more}, which a "
             f"{protocol.__name__} must have: def {missing}{signature}"
         )
 
 
-def _place(entry: type) -> str:
+def place_of(entry: type) -> str:
     """File and line of a class."""
     module = sys.modules[entry.__module__]
     file = module.__file__ or entry.__module__
@@ -203,7 +214,7 @@ def load_plugins(files: Sequence[Path | str]) -> None:
         InputError: A file is missing, fails, has no entry, or one that is not complete; names file and line.
     """
     for file in map(Path, files):
-        if file in _loaded:
+        if any(file.resolve() == loaded.resolve() for loaded in _loaded):
             continue
         _loaded[file] = module = _run(file)
         found = [(door, entry) for door in _doors for entry in door.entries_of(module)]
@@ -248,15 +259,14 @@ def _guarded(action: Callable[[], Result], what: str) -> Result:
     """Do what runs foreign code at its import; any exception becomes one screen with file and line."""
     try:
         return action()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, SyntaxError):
             place, text = f"{error.filename}:{error.lineno}", error.msg
         else:
-            frames = [
-                frame
-                for frame in traceback.extract_tb(error.__traceback__)
-                if frame.filename != __file__ and "importlib" not in frame.filename
-            ]
+            every = traceback.extract_tb(error.__traceback__)
+            foreign = [f for f in every if f.filename != __file__ and "importlib" not in f.filename]
+            # The user's own line, not that of a library that it calls.
+            frames = [f for f in foreign if "site-packages" not in f.filename] or foreign
             place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else what
             text = f"{type(error).__name__}: {error}"
             if frames and frames[-1].line:

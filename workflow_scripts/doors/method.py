@@ -6,6 +6,7 @@ a method called `mine` is asked for by `methods: [cam, mine]` and set by `train_
 `refine_seeds: {mine: …}`; `variants` are further methods with other values.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from pydantic import Field
 
 from workflow_scripts.backbones.resnet import ResNet
 from workflow_scripts.doors.backbone import BackboneSettings
-from workflow_scripts.doors.door import Door
+from workflow_scripts.doors.door import Door, check, place_of
+from workflow_scripts.errors import InputError
 from workflow_scripts.settings.base import Settings, validate
 from workflow_scripts.settings.refinement import SeedSettings
 from workflow_scripts.settings.training import Scale, TrainingSettings
@@ -68,9 +70,11 @@ class LabelledImage:
 
     Attributes:
         pixels: uint8 [H, W, 3].
-        labels: Its class numbers, ascending, from 1; at least one.
+        labels: Its class numbers, ascending, from 1; none, where `maps` names a class, for an image that
+            shows none.
         classes: C, the number of classes.
-        seed: Where the method reads seeds, that of this image: uint8 [H, W], 0 background, 255 unknown.
+        seed: Where the method reads seeds, that of this image: uint8 [H, W] of class
+            numbers, 0 background, 255 unknown.
     """
 
     pixels: "np.ndarray"
@@ -176,7 +180,7 @@ class Method(ABC):
 
     def description(self) -> dict[str, Any]:
         """What rebuilds the network beside backbone and classes: all settings but those of training."""
-        values = self.settings.model_dump()
+        values = self.settings.model_dump(mode="json")
         return {key: value for key, value in values.items() if key not in ("training", "backbone")}
 
     @classmethod
@@ -186,4 +190,36 @@ class Method(ABC):
         return cls(validate(cls.Train, known, "a network's description"))
 
 
-METHODS: Door[Method] = Door("method", "workflow_scripts.methods", Method)
+# Names that other sections of a configuration, or folders of results, have already.
+RESERVED = ("full", "segmentation", "boundary", "inference", "refinement", "dataset", "logs")
+# What stages and descriptions of networks call their own: no setting of a method can be called so.
+TAKEN_FIELDS = frozenset({
+    "index", "splits", "split", "shard", "shards", "output", "seed", "seeds", "source", "model", "device",
+    "workers", "checkpoint_minutes", "log", "threads", "plugins",
+    "kind", "classes", "precision", "imported_from",
+})  # fmt: skip
+
+
+class _MethodDoor(Door[Method]):
+    """Methods, whose names become folders and keys."""
+
+    def add(self, entry: type[Method]) -> None:
+        """Take the entry of a plug-in."""
+        check(entry, Method)
+        for name in self.names_of(entry):
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]*", name) or name in RESERVED:
+                raise InputError(
+                    f"{place_of(entry)}: a method cannot be called `{name}`: expected letters, digits and "
+                    f"underscores, and none of {', '.join(RESERVED)}"
+                )
+        for settings in (entry.Train, entry.Infer):
+            taken = sorted(TAKEN_FIELDS & settings.model_fields.keys())
+            if taken:
+                raise InputError(
+                    f"{place_of(settings)}: `{taken[0]}` cannot be a setting: stages have a flag, or "
+                    "networks a description, of that name; call it otherwise"
+                )
+        super().add(entry)
+
+
+METHODS = _MethodDoor("method", "workflow_scripts.methods", Method)

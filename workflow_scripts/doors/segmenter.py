@@ -62,7 +62,7 @@ class SegmenterSettings(Choice):
 
     def described(self) -> dict[str, Any]:
         """What rebuilds the network beside backbone and classes."""
-        values = self.model_dump()
+        values = self.model_dump(mode="json")
         return {key: value for key, value in values.items() if key not in ("training", "backbone")}
 
 

@@ -70,4 +70,6 @@ def cam_activations(
     maps = maps_at_scales(image, scales, network.backbone, present_maps, device)
     height, width = image.shape[:2]
     cells = tuple(one[0].cpu().numpy() for one in maps)
-    return CamMaps(cells, height, width, network.backbone.stride)
+    # A view of whole patches covers the image to its borders: no cell reaches beyond.
+    cell = 1 if network.backbone.pads else network.backbone.stride
+    return CamMaps(cells, height, width, cell)

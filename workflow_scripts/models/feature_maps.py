@@ -7,8 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from workflow_scripts.doors.backbone import BackboneSettings
+from workflow_scripts.errors import InputError
 from workflow_scripts.models.weights import load_exactly, read_weights
 
+# Rows and columns of an image by which a backbone is tried, multiples of no stride.
+PROBE = (99, 131)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -33,8 +36,11 @@ class Backbone(nn.Module):
     Attributes:
         levels: Feature maps from fine to coarse; networks that have one alone give one.
         mean, std: Normalisation of RGB values in 0…1 that the weights expect.
+        pads: Whether images of other sizes than multiples of the stride are padded: inference resizes its
+            views to such multiples then, so that mirror images meet.
     """
 
+    pads = False
     levels: tuple[Level, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -137,6 +143,7 @@ class PyramidBackbone(Backbone):
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
         maps: Callable[[Any, Tensor], Sequence[Tensor]] | None = None,
+        pads: bool = False,
     ) -> None:
         """Take the network.
 
@@ -146,11 +153,12 @@ class PyramidBackbone(Backbone):
             mean: See `Backbone`.
             std: See `Backbone`.
             maps: From the network and images to the maps.
+            pads: See `Backbone`.
         """
         super().__init__()
         self.network = network
         self.levels, self.mean, self.std = tuple(levels), mean, std
-        self._maps = maps
+        self._maps, self.pads = maps, pads
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """See `Backbone`."""
@@ -175,4 +183,24 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
         tensors, source = read_weights(settings.file), settings.file
         tensors = settings.translated(tensors, backbone)
     load_exactly(backbone.weighted, tensors, source)
+    check_grid(backbone, settings.name)
     return backbone
+
+
+@torch.no_grad()
+def check_grid(backbone: Backbone, name: str) -> None:
+    """See that the feature map has the size that `grid` says: losses and maps rest on it.
+
+    Raises:
+        InputError: The backbone is not what its levels say.
+    """
+    training = backbone.training
+    found = backbone.eval()(torch.zeros(1, 3, *PROBE))
+    backbone.train(training)
+    expected = (1, backbone.channels, *backbone.grid(*PROBE))
+    if tuple(found.shape) != expected:
+        raise InputError(
+            f"backbone.name: `{name}` gives a feature map of {list(found.shape)} for an image of "
+            f"{PROBE[1]}×{PROBE[0]} pixels, its levels say {list(expected)}; correct their channels or "
+            "stride, or take another model"
+        )

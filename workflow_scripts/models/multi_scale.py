@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workflow_scripts.datasets.transforms import normalise, rescale
+from workflow_scripts.datasets.transforms import normalise, rescale, rescale_to
 from workflow_scripts.models.feature_maps import Backbone
 
 logger = logging.getLogger(__name__)
@@ -42,13 +42,25 @@ def maps_at_scales(
     """
     merged = []
     for scale in scales:
-        view = torch.from_numpy(normalise(rescale(image, scale), backbone.mean, backbone.std))
+        view = torch.from_numpy(
+            normalise(view_of(image, scale, backbone), backbone.mean, backbone.std)
+        )
         batch = torch.stack([view, view.flip(-1)]) if flip else view[None]
         with _exact_where_narrow(view.shape[-1], device):
             batch = batch.to(device).contiguous(memory_format=torch.channels_last)
             maps = in_halves(maps_of, batch).float()
         merged.append(maps[:1] + maps[1:].flip(-1) if flip else maps)
     return merged
+
+
+def view_of(image: np.ndarray, scale: float, backbone: Backbone) -> np.ndarray:
+    """An image at a scale, uint8; of whole patches where the backbone would pad it."""
+    view = rescale(image, scale)
+    if not backbone.pads:
+        return view
+    stride = backbone.stride
+    height, width = (max(1, round(side / stride)) * stride for side in view.shape[:2])
+    return rescale_to(image, height, width)
 
 
 def in_halves(maps_of: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

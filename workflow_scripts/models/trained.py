@@ -19,6 +19,9 @@ from workflow_scripts.storage.activation_maps import ActivationMaps
 from workflow_scripts.storage.networks import load_network, read_description, read_tensors
 from workflow_scripts.storage.shard_files import strided_size
 
+# Beyond 1, what sums and divisions in float32 leave.
+ROUNDING = 1e-5
+
 
 def describe_trained(path: Path, kind: str, classes: Sequence[str]) -> dict[str, Any]:
     """Description of a trained network, checked against the dataset's classes.
@@ -48,8 +51,9 @@ def described(path: Path) -> Iterator[None]:
     except (KeyError, TypeError, ValidationError, InputError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error).replace("\n", " ")
         raise InputError(
-            f"{path}: its description is of another version of the workflow ({reason:.200}); use the"
-            " version that wrote it, or train the network anew"
+            f"{path}: its description is of another version of the workflow, or of a plug-in that is not "
+            f"given ({reason:.200}); name the plug-in by `--plugins FILE`, use the version that wrote it, or "
+            "train the network anew"
         ) from None
 
 
@@ -118,13 +122,13 @@ def activations_of(
             f"method `{method.name}`: activations are {type(found).__name__} of shape {shape}; "
             f"expected an array of [{labels} (the image's labels), rows, columns]"
         )
-    stored = resized(found.astype(np.float32), *size)
-    if not (np.isfinite(stored).all() and stored.min() >= 0 and stored.max() <= 1):
+    found = found.astype(np.float32)
+    low, high = float(found.min()), float(found.max())
+    if not (np.isfinite(found).all() and low >= 0 and high <= 1 + ROUNDING):
         raise InputError(
-            f"method `{method.name}`: activations lie in {stored.min():.3g}…{stored.max():.3g}; expected "
-            "numbers in 0…1"
+            f"method `{method.name}`: activations lie in {low:.3g}…{high:.3g}; expected numbers in 0…1"
         )
-    return stored
+    return resized(found, *size)
 
 
 def take_over(network: nn.Module, source: Path) -> None:

@@ -14,14 +14,14 @@ import yaml
 from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
 from workflow_scripts.doors.dataset import DatasetSettings
-from workflow_scripts.doors.door import load_plugins
-from workflow_scripts.doors.method import METHODS, Method, Reads
+from workflow_scripts.doors.door import load_plugins, place_of
+from workflow_scripts.doors.method import METHODS, RESERVED, Method, Reads
 from workflow_scripts.doors.segmenter import SegmenterSettings
 from workflow_scripts.doors.threshold_rule import ThresholdSettings
 from workflow_scripts.errors import InputError
 from workflow_scripts.models.boundary_settings import TrainBoundarySettings
 from workflow_scripts.segmenters.deeplab_v2 import DeepLabV2
-from workflow_scripts.settings.base import Settings, overlaid, validate
+from workflow_scripts.settings.base import Settings, overlaid, plain, validate
 from workflow_scripts.settings.evaluation import (
     EvaluateSegmentationSettings,
     ReportSettings,
@@ -49,6 +49,13 @@ DEFAULT_METHODS, VARIANT_OF = ("cam", "amn"), "amn"
 BASE, SEEDS_FROM = "method", "seeds_from"
 TRAIN, INFER = "train_", "infer_"
 METHOD_CORES = 8
+# Rules of version 0.1, which profiles may still name, and what they are called.
+FORMER_RULES = {
+    "train_cam": "train",
+    "train_amn": "train",
+    "infer_cam": "infer",
+    "infer_amn": "infer",
+}
 CONFIGURATION_NAME = "config.yaml"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*")
 
@@ -199,8 +206,12 @@ class WorkflowSettings(Settings):
         entries = METHODS.names()
         for field, names in (("variants", [*self.variants]), ("imports", [*self.imports])):
             for name in names:
-                if not NAME.fullmatch(name) or name in (*entries, FULL):
+                if not NAME.fullmatch(name) or name in RESERVED:
                     raise ValueError(f"{field}: `{name}` cannot be a name of one")
+                if name in entries:
+                    raise ValueError(
+                        f"{field}: `{name}` cannot be a name of one: it is a method; name yours otherwise"
+                    )
         both = sorted(self.variants.keys() & self.imports.keys())
         if both:
             raise ValueError(f"`{both[0]}` is a name in `variants` and in `imports`; rename one")
@@ -227,9 +238,9 @@ class WorkflowSettings(Settings):
             raise ValueError(
                 f"{key}: `{entry.name}` learns from images and labels alone; take it out"
             )
-        given = [entry.source]
+        others = [name for name in self.variants if name != variant]
+        given = [entry.source, *(name for name in others if self.base(name) == entry.source)]
         if entry.reads is Reads.SEEDS:
-            others = (name for name in self.variants if name != variant)
             given = [*METHODS.names(), *self.imports, *others]
         if source not in given:
             raise ValueError(f"{key}: expected {' or '.join(given)}")
@@ -341,13 +352,16 @@ def _keys(values: Mapping[str, Any], field: str) -> list[str]:
 
 def mentioned_methods(values: Mapping[str, Any]) -> list[str]:
     """Entries that a configuration speaks of, in any section, and those that they read from."""
-    named = [*DEFAULT_METHODS, *(m for m in values.get("methods") or () if isinstance(m, str))]
-    for key in values:
+    methods = values.get("methods")
+    given = methods if isinstance(methods, (list, tuple)) else ()
+    named = [*DEFAULT_METHODS, *(name for name in given if isinstance(name, str))]
+    for key in (key for key in values if isinstance(key, str)):
         named += [key.removeprefix(start) for start in (TRAIN, INFER) if key.startswith(start)]
     named += [
         key for field in ("refine_seeds", "checkpoints", "threads") for key in _keys(values, field)
     ]
-    for variant in (values.get("variants") or {}).values():
+    variants = values.get("variants")
+    for variant in variants.values() if isinstance(variants, Mapping) else ():
         if isinstance(variant, Mapping):
             named += [str(variant.get(BASE, VARIANT_OF)), str(variant.get(SEEDS_FROM, VARIANT_OF))]
     existing = METHODS.names()
@@ -397,7 +411,8 @@ def configuration_model(methods: Sequence[str]) -> type[WorkflowSettings]:
             fields[INFER + name] = (entry.Infer, entry.Infer())
     except ValidationError as error:
         raise InputError(
-            f"method `{name}`: the defaults of its settings are not valid: {error}"
+            f"{place_of(entries[name])}: method `{name}`: the defaults of its settings are not valid: "
+            f"{plain(error)}"
         ) from None
     return create_model(
         "WorkflowSettings",
@@ -420,7 +435,10 @@ def read_configuration(values: Mapping[str, Any], where: str) -> WorkflowSetting
         InputError: A plug-in cannot be used, or something is not valid; one screen names all of it.
     """
     plugins = values.get("plugins") or ()
-    load_plugins([file for file in plugins if isinstance(file, str)])
+    if isinstance(plugins, str):
+        raise InputError(f"{where}: plugins: expected a list of files: `plugins: [{plugins}]`")
+    if isinstance(plugins, (list, tuple)):
+        load_plugins([file for file in plugins if isinstance(file, str)])
     return validate(configuration_model(mentioned_methods(values)), dict(values), where)
 
 

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
+from workflow_scripts.doors.backbone import BACKBONES
 from workflow_scripts.doors.method import METHODS, Reads
 from workflow_scripts.doors.usage import Use, code_of, plug_ins, uses
 from workflow_scripts.errors import InputError
@@ -13,7 +16,7 @@ from workflow_scripts.fingerprint import file_digests
 from workflow_scripts.planning.configuration import TRUTH
 from workflow_scripts.planning.run_layout import Layout, Wildcards
 from workflow_scripts.settings.base import render_flags
-from workflow_scripts.settings.imports import checkpoint_key
+from workflow_scripts.settings.imports import BOUNDARY, checkpoint_key
 from workflow_scripts.settings.refinement import AUTO, VALIDATION
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.file_state import file_state
@@ -22,6 +25,17 @@ from workflow_scripts.storage.file_state import file_state
 def _existing(path: str | None) -> list[str]:
     """A file that is missing is reported by the stage, which says what to do."""
     return [path] if path is not None and Path(path).is_file() else []
+
+
+def described_backbone_name(file: Path) -> str | None:
+    """Name of the backbone of a network that this workflow wrote, read without torch; else None."""
+    try:
+        with safe_open(file, framework="numpy") as tensors:
+            description = json.loads((tensors.metadata() or {})["description"])
+        return str(description["backbone"]["name"])
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+        # A published state dict; the stage says what is wrong with anything else.
+        return None
 
 
 class Requests(Layout):
@@ -235,7 +249,19 @@ class Requests(Layout):
         """What kind of network the file of {network} is to hold, and the key that names the file."""
         method, _, boundary = wildcards.network.partition("/")
         kind = "irn" if boundary else self.settings.base(method)
-        return f"--kind {kind} --key {checkpoint_key(wildcards.network)}"
+        flags = f"--kind {kind} --key {checkpoint_key(wildcards.network)}"
+        return flags + self._plugin_flag(self._uses_of_import(wildcards.network))
+
+    def checkpoint_code(self, wildcards: Wildcards) -> dict[str, str]:
+        """Digests of the code that imports {network}."""
+        return code_of("import_checkpoint", self._uses_of_import(wildcards.network))
+
+    def _uses_of_import(self, network: str) -> list[Use]:
+        """Entries that an imported network is made of: its method, and the backbone that its file names."""
+        method, _, boundary = network.partition("/")
+        found = [] if boundary else [Use(METHODS, self.settings.base(method))]
+        backbone = described_backbone_name(Path(self.settings.checkpoints.files[network]))
+        return [*found, *([Use(BACKBONES, backbone)] if backbone else [])]
 
     def base(self, wildcards: Wildcards) -> str:
         """The entry that {method} is: a variant's, or itself."""
@@ -250,7 +276,13 @@ class Requests(Layout):
         """Entries that a method's network is made of, its sources' included: their backbone may be its."""
         found: list[Use] = []
         for name in self._with_sources([method]):
-            found += [Use(METHODS, self.settings.base(name)), *uses(self.settings.training(name))]
+            if name in self.settings.checkpoints.files:
+                found += self._uses_of_import(name)
+            else:
+                found += [
+                    Use(METHODS, self.settings.base(name)),
+                    *uses(self.settings.training(name)),
+                ]
         return found
 
     def method_flags(self, wildcards: Wildcards) -> str:
@@ -277,8 +309,19 @@ class Requests(Layout):
 
     def propagation_flags(self, wildcards: Wildcards) -> str:
         """Settings of the random walk, with what the boundary network stands on."""
-        used = uses(self.settings.boundary.train)
+        used = self._boundary_uses(wildcards.method)
         return render_flags(self.settings.boundary.propagate) + self._plugin_flag(used)
+
+    def _boundary_uses(self, method: str) -> list[Use]:
+        """Entries that a method's boundary network is made of."""
+        network = f"{method}/{BOUNDARY}"
+        if network in self.settings.checkpoints.files:
+            return self._uses_of_import(network)
+        return uses(self.settings.boundary.train)
+
+    def propagation_code(self, wildcards: Wildcards) -> dict[str, str]:
+        """Digests of the code of the random walk over the boundaries of {method}."""
+        return code_of("propagate", self._boundary_uses(wildcards.method))
 
     @property
     def prediction_flags(self) -> str:

@@ -138,7 +138,10 @@ class Layout:
             name = waiting.pop(0)
             if name not in found and name not in self.settings.imports:
                 found.append(name)
-                waiting += self._sources(name, Reads.SEEDS, Reads.NETWORK)
+                # What is imported starts from no network any more, but is still given seeds.
+                imported = name in self.settings.checkpoints.files
+                reads = (Reads.SEEDS,) if imported else (Reads.SEEDS, Reads.NETWORK)
+                waiting += self._sources(name, *reads)
         return found
 
     @property

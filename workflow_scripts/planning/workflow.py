@@ -7,6 +7,8 @@ A method that takes `wildcards` can be given to Snakemake as it is.
 from collections.abc import Mapping
 from typing import Any
 
+from workflow_scripts.errors import InputError
+from workflow_scripts.planning.configuration import FORMER_RULES
 from workflow_scripts.planning.requests import Requests
 from workflow_scripts.planning.targets import ReportFiles, Targets
 from workflow_scripts.report.catalogue import Item, planned_items
@@ -73,12 +75,20 @@ class Workflow(Requests, Targets):
         """
         trainings: dict[str, list[tuple[str, Any]]] = {
             "train": [
-                (f"train_{name}", self.settings.training(name)) for name in self.needed_networks
+                (f"train_{name}", self.settings.training(name))
+                for name in self.needed_networks
+                if name not in self.settings.checkpoints.files
             ],
             "train_segmentation": [("train_segmentation", self.settings.train_segmentation)],
         }
         if self.settings.boundary.enabled:
             trainings["train_boundary"] = [("boundary.train", self.settings.boundary.train)]
+        for old, new in FORMER_RULES.items():
+            if old in overwritten:
+                raise InputError(
+                    f"set-resources: there is no rule `{old}` any more; write `{new}`, which is one rule for "
+                    "all methods"
+                )
         for rule, settings in trainings.items():
             given = overwritten.get(rule, {}).get("gpu")
             gpus = getattr(given, "value", given)

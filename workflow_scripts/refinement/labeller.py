@@ -17,6 +17,7 @@ from workflow_scripts.refinement.thresholding import (
     dataset_labels,
     local_labels,
     refined_labels,
+    seed_labels,
 )
 from workflow_scripts.settings.base import Settings
 from workflow_scripts.settings.refinement import PseudoMaskSettings, SeedSettings
@@ -104,7 +105,7 @@ class _TrainedMethod:
         return enlarged(maps, *image.shape[:2])
 
     def _seed(self, image: np.ndarray, labels: Sequence[int]) -> np.ndarray | None:
-        """The seed that the source makes of the image, uint8 [H, W]; numbers are places in `labels`."""
+        """The seed that the source makes of the image, uint8 [H, W] of class numbers."""
         if self.source is None:
             return None
         foreground, background = refined_labels(
@@ -114,7 +115,7 @@ class _TrainedMethod:
             self.seeds.gt_prob,
             self.seeds.crf,
         )
-        return confident_seed(foreground, background)
+        return seed_labels(confident_seed(foreground, background), labels)
 
 
 class Labeller:

@@ -69,3 +69,10 @@ def confident_seed(foreground: np.ndarray, background: np.ndarray) -> np.ndarray
     """
     unsure = np.where(background == 0, 0, IGNORE)
     return np.where(foreground == 0, unsure, foreground).astype(np.uint8)
+
+
+def seed_labels(seed: np.ndarray, labels: Sequence[int]) -> np.ndarray:
+    """The same for a seed, whose ignored pixels stay 255: channel numbers → class numbers, uint8 [H, W]."""
+    ignored = seed == IGNORE
+    numbers = dataset_labels(np.where(ignored, 0, seed), labels)
+    return np.where(ignored, IGNORE, numbers).astype(np.uint8)

@@ -253,6 +253,9 @@ def render_flags(settings: BaseModel, exclude: frozenset[str] = frozenset()) -> 
             words.append(flag if value else flag.replace("--", "--no-", 1))
         elif isinstance(value, (list, tuple)):
             words.extend([flag, *(shlex.quote(str(item)) for item in value)])
+        elif str(value).startswith("-"):
+            # Else a negative number, or a word with a dash, would pass for a flag.
+            words.append(shlex.quote(f"{flag}={value}"))
         else:
             words.extend([flag, shlex.quote(str(value))])
     return " ".join(words)
@@ -335,6 +338,12 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> Input
     if error.error_count() > 12:
         lines.append(f"  … and {error.error_count() - 12} more")
     return InputError("\n".join(lines))
+
+
+def plain(error: ValidationError) -> str:
+    """Pydantic's problems in a line: field and what is wrong with it."""
+    problems = error.errors()
+    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problems[:3])
 
 
 def validate(model: type[Model], values: Any, where: str) -> Model:
