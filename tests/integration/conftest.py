@@ -1,6 +1,7 @@
 """One tiny run of the real workflow, shared by the tests that look at it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -75,14 +76,25 @@ class Checkout:
         (self.folder / "tiny.yaml").write_text(text, encoding="utf-8")
 
     def planned(self, target: str = "all") -> set[str]:
-        """Names of the rules that `snakemake {target}` would run now."""
-        done = self.snakemake(target, "-n", "--quiet", "rules")
-        lines = (done.stdout + done.stderr).splitlines()
+        """Names of the rules that `snakemake {target}` would run now, `train` and `infer` with their methods.
+
+        For instance {"train amn", "infer amn", "summarise"}.
+        """
+        done = self.snakemake(target, "-n")
+        text = done.stdout + done.stderr
+        lines = text.splitlines()
         if any("Nothing to be done" in line for line in lines):
             return set()
         begin = next(i for i, line in enumerate(lines) if line.startswith("job ")) + 2
         end = next(i for i in range(begin, len(lines)) if lines[i].startswith("total"))
-        return {line.split()[0] for line in lines[begin:end]} - {"all"}
+        rules = {line.split()[0] for line in lines[begin:end]} - {"all"}
+        of_methods = {
+            f"{rule} {method}"
+            for rule, words in (("train", "train the network"), ("infer", "activations of"))
+            for method in re.findall(rf"^Job \d+: (\w+): {words}", text, re.MULTILINE)
+        }
+        assert {name.split()[0] for name in of_methods} == rules & {"train", "infer"}
+        return rules - {"train", "infer"} | of_methods
 
 
 def copy_checkout(target: Path, *base: str) -> Checkout:

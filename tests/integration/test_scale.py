@@ -55,7 +55,7 @@ def counts(text):
 def test_every_shard_is_planned_once(plan):
     planned = counts(plan[0])
     assert planned["train"] == 2 * TRIALS
-    assert planned["infer_cam"] == planned["infer_amn"] == 2 * SHARDS * TRIALS
+    assert planned["infer"] == 2 * 2 * SHARDS * TRIALS
     assert planned["evaluate_segmentation"] == 2 * SHARDS * TRIALS
 
 

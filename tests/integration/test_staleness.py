@@ -69,8 +69,8 @@ def test_what_follows_a_failed_job_is_made_anew(spoilt):
     changed["training"]["epochs"] = 3
     spoilt.configure(train_amn=changed)
     with full_disk(most=(run / "0/amn/model.safetensors").stat().st_size - 1):
-        assert failed(spoilt, "--keep-going") == {"train_amn"}
-    assert {"train_amn", "infer_amn", "train_segmentation"} <= spoilt.planned("train_all")
+        assert failed(spoilt, "--keep-going") == {"train"}
+    assert {"train amn", "infer amn", "train_segmentation"} <= spoilt.planned("train_all")
     spoilt.snakemake("all", "--rerun-incomplete")
     after = json.loads((run / "summary.json").read_text())
     assert after["methods"]["amn"] != before["methods"]["amn"]
@@ -84,11 +84,10 @@ def test_a_second_run_does_nothing(tiny_run):
 
 
 def test_comments_and_messages_rerun_nothing(tiny_run, edited):
-    edited("workflow_scripts/models/amn.py", lambda text: "# A remark.\n" + text)
-    edited(
-        "workflow_scripts/train_cam.py", lambda text: text.replace('"""Train', '"""Really train')
-    )
-    edited("rules/amn.smk", lambda text: "# A remark.\n" + text)
+    edited("workflow_scripts/models/per_pixel.py", lambda text: "# A remark.\n" + text)
+    edited("workflow_scripts/train.py", lambda text: text.replace('"""Train', '"""Really train'))
+    edited("workflow_scripts/methods/cam.py", lambda text: text.replace('"""CAM', '"""Really CAM'))
+    edited("rules/methods.smk", lambda text: "# A remark.\n" + text)
     edited("workflow_scripts/console/stage.py", lambda text: text.replace("done in", "took"))
     edited("workflow_scripts/training/loop.py", lambda text: text.replace("resuming at", "from"))
     assert tiny_run.planned() == set()
@@ -96,11 +95,12 @@ def test_comments_and_messages_rerun_nothing(tiny_run, edited):
 
 def test_an_edit_of_the_loss_reruns_amn_but_not_cam(tiny_run, edited):
     edited(
-        "workflow_scripts/models/amn.py", lambda text: text.replace("clamp(min=1)", "clamp(min=2)")
+        "workflow_scripts/models/per_pixel.py",
+        lambda text: text.replace("clamp(min=1)", "clamp(min=2)"),
     )
     planned = tiny_run.planned()
-    assert {"train_amn", "infer_amn", "refine_seeds", "train_segmentation", "summarise"} <= planned
-    assert not {"prepare_dataset", "train_cam", "infer_cam"} & planned
+    assert {"train amn", "infer amn", "refine_seeds", "train_segmentation", "summarise"} <= planned
+    assert not {"prepare_dataset", "train cam", "infer cam"} & planned
 
 
 def test_more_cam_epochs_rerun_cam_and_what_follows(tiny_run, edited):
@@ -108,7 +108,7 @@ def test_more_cam_epochs_rerun_cam_and_what_follows(tiny_run, edited):
     changed["train_cam"]["training"]["epochs"] = 3
     tiny_run.configure(train_cam=changed["train_cam"])
     planned = tiny_run.planned()
-    assert {"train_cam", "infer_cam", "refine_seeds", "train_amn", "summarise"} <= planned
+    assert {"train cam", "infer cam", "refine_seeds", "train amn", "summarise"} <= planned
     assert "prepare_dataset" not in planned
 
 
@@ -116,26 +116,26 @@ def test_a_new_threshold_makes_new_masks_only(tiny_run, edited):
     tiny_run.configure(thresholds=[0.6])
     planned = tiny_run.planned()
     assert {"make_pseudo_masks", "train_segmentation", "summarise"} <= planned
-    assert not {"train_cam", "train_amn", "infer_cam", "infer_amn", "refine_seeds"} & planned
+    assert not {"train cam", "train amn", "infer cam", "infer amn", "refine_seeds"} & planned
 
 
 def test_another_rule_chooses_anew_and_reruns_what_follows(tiny_run, edited):
     """The seeds depend on it and so does AMN; the classifier does not."""
     tiny_run.configure(choose_thresholds={"rule": "consensus"})
     planned = tiny_run.planned()
-    assert {"choose_thresholds", "refine_seeds", "train_amn", "make_pseudo_masks"} <= planned
+    assert {"choose_thresholds", "refine_seeds", "train amn", "make_pseudo_masks"} <= planned
     assert {"train_segmentation", "summarise"} <= planned
-    assert not {"prepare_dataset", "train_cam", "infer_cam"} & planned
+    assert not {"prepare_dataset", "train cam", "infer cam"} & planned
 
 
 def test_an_edit_of_a_rule_chooses_anew(tiny_run, edited):
     edited(
-        "workflow_scripts/evaluation/thresholds.py",
+        "workflow_scripts/threshold_rules/consensus.py",
         lambda text: text.replace("_SMALL_SIDE = 1e-3", "_SMALL_SIDE = 2e-3"),
     )
     planned = tiny_run.planned()
-    assert {"choose_thresholds", "refine_seeds", "train_amn", "train_segmentation"} <= planned
-    assert not {"train_cam", "infer_cam"} & planned
+    assert {"choose_thresholds", "refine_seeds", "train amn", "train_segmentation"} <= planned
+    assert not {"train cam", "infer cam"} & planned
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_replaced_weights_train_anew(tiny_run, edited):
     tiny_run.snakemake(model)
     assert tiny_run.planned(model) == set()
     os.utime(weights, (1_000_000_000, 1_000_000_000))
-    assert tiny_run.planned(model) == {"train_cam"}
+    assert tiny_run.planned(model) == {"train cam"}
 
 
 def test_order_and_spelling_rerun_nothing(tiny_run, edited):

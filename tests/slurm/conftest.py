@@ -193,7 +193,6 @@ def cluster() -> Iterator[Cluster]:
 def undisturbed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> SlurmCheckout:
     """A checkout in which the whole workflow has run on the cluster."""
     folder = copy_checkout(tmp_path_factory.mktemp("undisturbed")).folder
-    shutil.copytree(REPOSITORY / "profiles", folder / "profiles")
     script = folder / "bin/snakemake"
     script.parent.mkdir()
     polling = REPOSITORY / "tests/slurm/snakemake_polling.py"
