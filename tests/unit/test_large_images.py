@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 class Same(nn.Module):
     """Two strided convolutions that pad as TensorFlow does, by the size, and a dilated one."""
 
-    stride = 4
+    stride, pads = 4, False
     mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
     def __init__(self) -> None:
