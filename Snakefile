@@ -30,12 +30,6 @@ try:
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
-# Built from envs/Dockerfile, which says how. Snakemake takes no path with a space.
-image = str(Path(workflow.basedir) / "envs" / "wsss-amn-workflow.sif")
-if len(image.split()) == 1:
-
-    container: image
-
 
 wildcard_constraints:
     trial=r"\d+",
@@ -44,6 +38,7 @@ wildcard_constraints:
     shard=r"[A-Za-z0-9_]+-\d+",
 
 
+include: "rules/container.smk"
 include: "rules/failure.smk"
 include: "rules/gpus.smk"
 include: "rules/configuration.smk"

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from workflow_scripts.doors.backbone import IMAGENET_TERMS, BackboneSettings
+from workflow_scripts.doors.backbone import IMAGENET_TERMS, StagedSettings
 from workflow_scripts.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ LAYERS = ("layer1", "layer2", "layer3", "layer4")
 CHANNELS = (64, 256, 512, 1024, 2048)
 
 
-class ResNet(BackboneSettings):
+class ResNet(StagedSettings):
     """A ResNet under torchvision's own names of tensors, in five stages.
 
     The paper's output stride of 16 is the last stage at stride 1 without dilation; DeepLab's 8 is the
@@ -28,13 +28,6 @@ class ResNet(BackboneSettings):
     bfloat16_pays: ClassVar[bool] = True
 
     name: str = Field("resnet50", description="resnet50 or resnet101")
-    frozen_stages: int = Field(
-        1, ge=0, le=5, description="first stages that do not train; stage 1 is the stem"
-    )
-    output_stride: int = Field(16, ge=8, le=32, description="input pixels per feature pixel")
-    dilate: bool = Field(
-        False, description="replace the strides that are removed by dilation (DeepLab)"
-    )
 
     def build(self) -> "Backbone":
         """See `BackboneSettings`."""

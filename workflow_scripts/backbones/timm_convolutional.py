@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from workflow_scripts.doors.backbone import IMAGENET_TERMS, BackboneSettings
+from workflow_scripts.doors.backbone import IMAGENET_TERMS, StagedSettings
 from workflow_scripts.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SIDE = 128
 
 
-class TimmConvolutional(BackboneSettings):
+class TimmConvolutional(StagedSettings):
     """timm's `features_only` models.
 
     Without dilation, an output stride below the network's own is had by removing the strides behind it, as
@@ -25,13 +25,6 @@ class TimmConvolutional(BackboneSettings):
     names: ClassVar[tuple[str, ...]] = ("*",)
 
     name: str = Field("resnet34", description="name of a convolutional model of timm")
-    frozen_stages: int = Field(
-        1, ge=0, le=5, description="first stages that do not train; stage 1 is the stem"
-    )
-    output_stride: int = Field(16, ge=8, le=32, description="input pixels per feature pixel")
-    dilate: bool = Field(
-        False, description="replace the strides that are removed by dilation (DeepLab)"
-    )
 
     @property
     def timm_name(self) -> str:

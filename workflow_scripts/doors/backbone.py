@@ -96,6 +96,18 @@ class BackboneSettings(Choice):
         return self.licence()
 
 
+class StagedSettings(BackboneSettings):
+    """The same for convolutional networks of five stages, whose last strides can be removed."""
+
+    frozen_stages: int = Field(
+        1, ge=0, le=5, description="first stages that do not train; stage 1 is the stem"
+    )
+    output_stride: int = Field(16, ge=8, le=32, description="input pixels per feature pixel")
+    dilate: bool = Field(
+        False, description="replace the strides that are removed by dilation (DeepLab)"
+    )
+
+
 class _BackboneDoor(Door[BackboneSettings]):
     """Backbones, which answer to patterns of names."""
 

@@ -1,6 +1,7 @@
 """A door: a registry of entries, by name, behind one small protocol.
 
-An entry is a class derived from the protocol's, alone in its file. Three kinds of files have entries:
+An entry is a class derived from the protocol's. Three kinds of files have entries, the first and the last
+one each, plug-ins any number:
 
 - modules of the door's package here, each called as its entry is;
 - plug-ins: files that a configuration names (`plugins: [my_method.py]`);
@@ -32,7 +33,7 @@ Result = TypeVar("Result")
 PACKAGE = "workflow_scripts"
 ROOT = Path(__file__).resolve().parents[2]
 
-# Doors by the name of their protocol, for plug-ins, whose files may have entries of any.
+# All doors whose protocol was imported: the file of a plug-in may have entries of any.
 _doors: list["Door[Any]"] = []
 _loaded: dict[Path, ModuleType] = {}
 
