@@ -147,8 +147,8 @@ class WorkflowSettings(Settings):
     methods: tuple[str, ...] = Field(
         DEFAULT_METHODS,
         min_length=1,
-        description="names of methods, of `variants` and of `imports`, and `full`, the fully supervised "
-        "reference",
+        description="names of methods, of `variants` and of `imports`, the baseline of comparisons "
+        "first, and `full`, the fully supervised reference",
     )
     variants: dict[str, dict[str, Any]] = Field(
         {},
