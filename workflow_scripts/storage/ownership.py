@@ -87,6 +87,8 @@ class Ownership:
         self._beside = tuple(beside)
         self._ended = threading.Event()
         self._file: int | None = None
+        # The heartbeat and the end of the work both use the file.
+        self._file_in_use = threading.Lock()
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,11 +112,12 @@ class Ownership:
         trace: TracebackType | None,
     ) -> None:
         self._ended.set()
-        # Where the file system fails the lock stays; without heartbeat it is stale soon.
-        with suppress(OSError):
-            if self._ours():
-                self.path.unlink(missing_ok=True)
-        self._close()
+        with self._file_in_use:
+            # Where the file system fails the lock stays; without heartbeat it is stale soon.
+            with suppress(OSError):
+                if self._ours():
+                    self.path.unlink(missing_ok=True)
+            self._close()
 
     def _clear(self) -> None:
         """Remove what a killed owner had half written: its outputs, and hidden files beside them."""
@@ -188,22 +191,21 @@ class Ownership:
     def _beat(self) -> None:
         beaten = time.monotonic()
         while not self._ended.wait(self.beat_seconds):
-            if self._file is None:
-                return
-            try:
-                lost = not self._ours()
-                if not lost:
-                    os.utime(self._file)
-                    beaten = time.monotonic()
-            except OSError as error:
-                # A network file system may fail for a moment; for others we are dead after a while.
-                logger.warning("%s: cannot be kept (%s)", self.path, error)
-                lost = time.monotonic() - beaten > self.stale_seconds
-            if lost:
-                if not self._ended.is_set():
+            with self._file_in_use:
+                if self._file is None:
+                    return
+                try:
+                    lost = not self._ours()
+                    if not lost:
+                        os.utime(self._file)
+                        beaten = time.monotonic()
+                except OSError as error:
+                    # A network file system may fail for a moment; for others we are dead after a while.
+                    logger.warning("%s: cannot be kept (%s)", self.path, error)
+                    lost = time.monotonic() - beaten > self.stale_seconds
+                if lost:
                     logger.error("%s: another job has taken this output over; ending", self.output)
                     os._exit(LOST)
-                return
 
     def _watch(self) -> tuple[dict[str, str] | None, bool]:
         """Wait until the lock is gone or stale: (its last owner, whether it is stale)."""
