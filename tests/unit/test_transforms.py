@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from workflow_scripts.datasets.transforms import augment, normalise, rescale
+from workflow_scripts.datasets.transforms import augment, normalise
 from workflow_scripts.settings.training import AugmentationSettings
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -29,14 +29,6 @@ def test_normalisation():
     found = normalise(image, MEAN, STD)
     assert found.dtype == np.float32 and found.flags.c_contiguous
     np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
-def test_rescaling():
-    image = discs()[0]
-    assert rescale(image, 1.0) is image
-    assert rescale(image, 0.5).shape == (45, 60, 3)
-    assert rescale(image, 1.33).shape == (120, 160, 3)
-    assert rescale(image[:1, :1], 0.2).shape == (1, 1, 3)
 
 
 @pytest.mark.parametrize("seed", range(8))

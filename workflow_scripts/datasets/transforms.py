@@ -18,14 +18,6 @@ def normalise(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
     return np.ascontiguousarray((image / scale - shift).transpose(2, 0, 1), dtype=np.float32)
 
 
-def rescale(image: np.ndarray, scale: float) -> np.ndarray:
-    """Bicubic resize of uint8 [H, W, 3] by a factor."""
-    if scale == 1:
-        return image
-    height, width = image.shape[:2]
-    return rescale_to(image, max(1, round(height * scale)), max(1, round(width * scale)))
-
-
 def rescale_to(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Bicubic resize of uint8 [H, W, 3] to a size."""
     if image.shape[:2] == (height, width):
