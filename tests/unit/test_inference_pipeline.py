@@ -192,7 +192,7 @@ def test_a_mistake_in_a_batch_names_its_image():
             raise InputError("wrong")
         return some
 
-    with pytest.raises(InputError, match="^image n2: wrong$"):
+    with pytest.raises(InputError, match=r"^image n2: wrong$"):
         one_by_one(together, [0, 1, 2, 3], lambda number: f"n{number}")
     assert one_by_one(together, [0, 1], str) == [0, 1]
 

@@ -13,8 +13,8 @@ from tests.tiny_backbone import TinyBackbone
 from tests.unit.test_threshold_sweep import scenes, swept
 from tools.benchmarks.reference_kernels import hook, networks
 from tools.benchmarks.reference_kernels.threshold_sweep import histogram_of_image
-from workflow_scripts.evaluation import threshold_sweep
 from workflow_scripts.doors.method import LabelledImage
+from workflow_scripts.evaluation import threshold_sweep
 from workflow_scripts.models.classification import CamNetwork, cam_activations
 from workflow_scripts.models.trained import ready_for_inference
 from workflow_scripts.refinement import dense_crf
