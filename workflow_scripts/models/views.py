@@ -46,7 +46,25 @@ def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
     scale = np.float32(HIGHEST) * np.asarray(std, np.float32)
     shift = np.asarray(mean, np.float32) / np.asarray(std, np.float32)
     on_device = (torch.from_numpy(one).to(pixels.device) for one in (scale, shift))
-    return pixels.float().div_(next(on_device)).sub_(next(on_device)).permute(0, 3, 1, 2)
+    return torch.div(pixels, next(on_device)).sub_(next(on_device)).permute(0, 3, 1, 2)
+
+
+def normalised_crops(
+    pixels: Tensor, places: Tensor, mean: Sequence[float], std: Sequence[float]
+) -> Tensor:
+    """Crops [B, S, S, 3] of training images → float32 [B, 3, S, S] in channels_last, 0 in their padding.
+
+    Args:
+        pixels: uint8 or float32, 0…255.
+        places: Where the images lie in them, int64 [B, 4]: see `transforms.Crop`.
+        mean: See `transforms.normalise`.
+        std: The same.
+    """
+    axis = torch.arange(pixels.shape[1], device=pixels.device)
+    top, bottom, left, right = places[:, :, None].unbind(1)
+    rows, columns = (axis >= top) & (axis < bottom), (axis >= left) & (axis < right)
+    outside = ~(rows[:, None, :, None] & columns[:, None, None, :])
+    return normalised(pixels, mean, std).masked_fill_(outside, 0)
 
 
 def resize(pixels: Tensor, height: int, width: int) -> Tensor:
