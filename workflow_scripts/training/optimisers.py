@@ -63,7 +63,7 @@ def build_optimiser(network: nn.Module, settings: OptimiserSettings) -> torch.op
     ]
     groups = [group for group in groups if group["params"]]
     # One kernel for all tensors, and no look at a scaler's verdict on the way; the formulas are the same.
-    fused = all(parameter.is_cuda for group in groups for parameter in group["params"]) or None
+    fused = all(one.is_cuda for one in (*backbone, *weights, *biases)) or None
     decay = settings.weight_decay
     if settings.name == "sgd":
         return torch.optim.SGD(
