@@ -6,6 +6,7 @@ which stands in, all is small.
 
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from workflow_scripts.doors.backbone import BackboneSettings
 from workflow_scripts.doors.method import LabelledImage
 from workflow_scripts.errors import InputError
 from workflow_scripts.models.boundary import BoundaryNetwork
-from workflow_scripts.models.feature_maps import load_backbone
+from workflow_scripts.models.feature_maps import Backbone, load_backbone
 from workflow_scripts.models.trained import ready_for_inference
 from workflow_scripts.models.views import normalised, upload
 from workflow_scripts.planning.configuration import WorkflowSettings, read_configuration
@@ -85,7 +86,7 @@ class Material:
         settings = self.training(name)
         # The small one comes with its weights; random ones of it give maps of rounding errors.
         small = settings.backbone.name == SMALL_BACKBONE["name"]
-        backbone = (load_backbone if small else random_backbone)(settings.backbone)
+        backbone = deepcopy((_loaded if small else random_backbone)(settings.backbone))
         torch.manual_seed(seed)
         if name == "boundary":
             network: nn.Module = BoundaryNetwork(backbone)
@@ -121,6 +122,11 @@ class Material:
             "mask": torch.from_numpy(np.stack(masks)).to(device),
             "labels": labels.to(device),
         }
+
+
+@cache
+def _loaded(settings: BackboneSettings) -> Backbone:
+    return load_backbone(settings)
 
 
 def _padded(array: np.ndarray, crop: int, value: int) -> np.ndarray:
