@@ -1,4 +1,5 @@
 import json
+import shutil
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,6 +11,8 @@ from matplotlib import font_manager, rcParams
 
 from tests.report_run import CLASSES, SHARDS, TRIALS, FinishedRun, build_run
 from workflow_scripts import compare, make_gallery, make_pages, plot_figures
+from workflow_scripts.datasets.consistency import Described, write_dataset
+from workflow_scripts.datasets.index import IndexRow
 from workflow_scripts.evaluation.run_results import RunFolder
 from workflow_scripts.evaluation.threshold_sweep import ThresholdSweep, even_thresholds
 from workflow_scripts.report.catalogue import (
@@ -56,7 +59,7 @@ def draw(run: FinishedRun, output: Path, *extra: str) -> int:
 
 
 def pages(run: FinishedRun, folder: Path, *figures: Path) -> dict[str, str]:
-    flags = [*run.flags("summary", "differences", "trials"), "--seeds", "3", "4"]
+    flags = [*run.flags("summary", "differences", "index", "trials"), "--seeds", "3", "4"]
     flags += ["--configuration", str(run.path / "config.yaml")]
     if figures:
         flags += ["--figures", *map(str, figures)]
@@ -458,3 +461,26 @@ def test_a_further_font_helps_where_one_is_installed(caplog):
         first, *others = rcParams["font.family"]
     assert first == "DejaVu Sans" and others == ["DejaVu Serif"]
     assert not caplog.records
+
+
+def test_pages_tell_how_the_dataset_agrees(run: FinishedRun, tmp_path: Path) -> None:
+    rows = [
+        IndexRow("a", "a.jpg", 8, 8, "train", CLASSES, "a.png"),
+        IndexRow("b", "b.jpg", 8, 8, "train", CLASSES[:1], "b.png"),
+        IndexRow("c", "c.jpg", 8, 8, "val", (), ""),
+    ]
+    shown = (CLASSES, CLASSES[1:], None)
+    images = (Described(row, names) for row, names in zip(rows, shown, strict=True))
+    dataset = run.index.with_name("dataset.json")
+    write_dataset(tmp_path / "made", CLASSES, images, {"archives": ["x.zip"]})
+    shutil.copy(tmp_path / "made" / "dataset.json", dataset)
+    texts = pages(run, tmp_path)
+    dataset.unlink()
+    front, provenance = (
+        Outline(texts[name]).text for name in ("front_page.html", "provenance.html")
+    )
+    # images, without labels, masks, agree, other classes, classes missing, no class
+    assert "train 2 0 2 1 1 1 0" in front and "val 1 1 0 0 0 0 0" in front
+    assert "left out: 1 archives" in front
+    assert "1 time(s) a mask shows a class that its image's labels do not name" in front
+    assert f"1 {CLASSES[0]} 2 1 0 0" in provenance and f"2 {CLASSES[1]} 1 2 0 0" in provenance
