@@ -4,13 +4,14 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.warm_python import interpreter
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PARTS = ("Snakefile", "rules", "workflow_scripts", "config", "envs", "profiles", "resources")
@@ -47,12 +48,13 @@ class Checkout:
     base: tuple[str, ...] = ("config/config.yaml",)
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake on the tiny configuration."""
+        """Run Snakemake on the tiny configuration, and its jobs, in a Python that is warm."""
+        python = interpreter()
         command = [
-            sys.executable, "-m", "snakemake", *arguments, "--cores", "2",
+            str(python), "-m", "snakemake", *arguments, "--cores", "2",
             "--configfile", *self.base, "tiny.yaml",
         ]  # fmt: skip
-        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        environment = {**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}"}
         done = subprocess.run(
             command,
             cwd=self.folder,
