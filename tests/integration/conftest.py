@@ -111,6 +111,13 @@ def copy_checkout(target: Path, *base: str) -> Checkout:
     return Checkout(target, base) if base else Checkout(target)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of this folder: they take minutes together."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.workflow)
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout in which `snakemake all` has run on the tiny configuration."""
