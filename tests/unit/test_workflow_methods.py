@@ -217,7 +217,7 @@ def test_profiles_as_documented_are_legal():
     root = Path(__file__).resolve().parents[2]
     lines = [
         line.removeprefix("#").strip()
-        for name in ("slurm/config.yaml", "local/config.yaml")
+        for name in ("slurm/profile.yaml", "local/profile.yaml")
         for line in (root / name).read_text().splitlines()
         if "gpu: " in line and "{" in line and line.startswith("#   ")
     ]
