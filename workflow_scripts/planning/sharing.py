@@ -17,7 +17,7 @@ NAME = "shards.json"
 
 
 def parts_at_a_time(limit: int, cores_of_a_job: int) -> int:
-    """Parts that this machine works on at a time, at most `limit`: as its cores allow, or its GPUs if more."""
+    """Parts that this machine works on at a time, at most `limit`: as cores allow, or GPUs if more."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     jobs = (cores or 1) // cores_of_a_job
     return max(1, min(limit, max(jobs, len(visible_gpus()))))
