@@ -5,7 +5,7 @@ CORES ?= all
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo study test test-all lint bench bench-demo docs site pictures clean help
+.PHONY: demo study test test-all lint bench bench-demo check-gpu docs site pictures clean help
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -63,6 +63,11 @@ bench: $(VENV)/.development  ## measure the kernels against the usual implementa
 
 bench-demo: $(VENV)/.development  ## measure the demo against the demo with the usual implementations (makes it twice)
 	python -m tools.bench_demo --output results/bench/demo.json
+
+# With `DEVICE=cpu` it shows that the check itself runs.
+DEVICE ?= cuda
+check-gpu: $(VENV)/.runtime  ## see that the workflow is right on this machine's GPU, and how fast (8 minutes)
+	python -m tools.check_gpu --device $(DEVICE)
 
 clean:  ## remove the demo's results
 	rm -rf results/demo

@@ -8,7 +8,7 @@ a method called `mine` is asked for by `methods: [cam, mine]` and set by `train_
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -177,6 +177,19 @@ class Method(ABC):
             float [k, h, w] in 0…1 at any resolution, a channel for each label in ascending order; or what
             `maps` says.
         """
+
+    def activations_together(
+        self,
+        network: "nn.Module",
+        images: "Sequence[LabelledImage]",
+        infer: Any,
+        device: "torch.device",
+    ) -> "Sequence[np.ndarray | ActivationMaps]":
+        """Activations of images of one size; by default of one after the other.
+
+        A GPU works faster on several: a method that can should say how.
+        """
+        return [self.activations(network, image, infer, device) for image in images]
 
     def description(self) -> dict[str, Any]:
         """What rebuilds the network beside backbone and classes: all settings but those of training."""

@@ -102,8 +102,10 @@ def _parts(batch: Batch, size: int) -> Iterator[Batch]:
         yield {name: tensor[start : start + size] for name, tensor in batch.items()}
 
 
-def _to_device(batch: Batch, device: torch.device) -> Batch:
+def _to_device(batch: Batch, device: torch.device, images: Any) -> Batch:
     moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+    if isinstance(images, TrainingImages):
+        moved = images.normalised(moved)
     moved["image"] = moved["image"].contiguous(memory_format=torch.channels_last)
     return moved
 
@@ -336,7 +338,7 @@ def train(
     unseen = Losses(world, first)
     for step in range(first, steps):
         asked = time.monotonic()
-        batch = _to_device(_next(batches), world.device)
+        batch = _to_device(_next(batches), world.device, images)
         waited += time.monotonic() - asked
         for group, peak in zip(trainer.optimiser.param_groups, peaks, strict=True):
             group["lr"] = peak * factor(step)
