@@ -1,5 +1,6 @@
 """Vision transformers of timm (Dosovitskiy et al., 2021): DeiT, DINO, DINOv2, MAE, CLIP's image towers …"""
 
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,13 +30,19 @@ class TimmTransformer(BackboneSettings):
         "deit_*",
         "deit3_*",
         "flexivit_*",
+        "eva_*",
         "eva02_*",
+        "beit_*",
+        "beitv2_*",
+        "beit3_*",
     )
     bfloat16_pays: ClassVar[bool] = True
 
     name: str = Field("vit_small_patch14_dinov2", description="name of a transformer of timm")
     frozen_blocks: int = Field(
-        0, ge=0, description="first blocks that do not train; the patch embedding with them"
+        0,
+        ge=0,
+        description="first blocks that do not train, the patch embedding with them; all of them: nothing does",
     )
 
     def build(self) -> "Backbone":
@@ -52,8 +59,9 @@ class TimmTransformer(BackboneSettings):
             )
         if self.frozen_blocks:
             network.requires_grad_(False)
-            for module in (*network.blocks[self.frozen_blocks :], network.norm):
-                module.requires_grad_(True)
+            if self.frozen_blocks < depth:
+                for module in (*network.blocks[self.frozen_blocks :], network.norm):
+                    module.requires_grad_(True)
         blocks = [depth * (number + 1) // LEVELS - 1 for number in range(LEVELS)]
         configuration = timm.get_pretrained_cfg(self.name)
         return PyramidBackbone(
@@ -63,6 +71,7 @@ class TimmTransformer(BackboneSettings):
             tuple(configuration.std) if configuration else (0.5, 0.5, 0.5),
             partial(_intermediates, blocks=blocks),
             pads=True,
+            attends=True,
         )
 
     def _network(self) -> Any:
@@ -95,10 +104,10 @@ class TimmTransformer(BackboneSettings):
 
     def translated(self, tensors: "dict[str, Tensor]", network: "Backbone") -> "dict[str, Tensor]":
         """Names of DeiT, DINO, DINOv2, CLIP and others as timm's; positional embeddings of its size."""
-        from timm.models.vision_transformer import checkpoint_filter_fn
-
         model: Any = network.weighted
-        renamed: dict[str, Tensor] = checkpoint_filter_fn(tensors, model)
+        # Each family of timm has its own: plain transformers, EVA and DINOv3, BEiT.
+        family: Any = sys.modules[type(model).__module__]
+        renamed: dict[str, Tensor] = family.checkpoint_filter_fn(tensors, model)
         return renamed
 
     def licence(self) -> str:
