@@ -1,4 +1,4 @@
-"""Affinity from attention against a plain implementation of the formulas, and attention against timm's own."""
+"""Affinity against a plain implementation of the formulas, and attention against timm's own."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 def plain_spread(attention: np.ndarray, one: np.ndarray, boxes: list[tuple[slice, slice]]):
-    """The paper's equations 5 to 7, number by number, in float64."""
+    """The published formulas, number by number, in float64."""
     transition = attention.astype(np.float64)
     for _ in range(3):
         for column in range(len(transition)):

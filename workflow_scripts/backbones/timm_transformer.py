@@ -37,12 +37,13 @@ class TimmTransformer(BackboneSettings):
         "beit3_*",
     )
     bfloat16_pays: ClassVar[bool] = True
+    freezing: ClassVar[tuple[str, ...]] = ("frozen_blocks",)
 
     name: str = Field("vit_small_patch14_dinov2", description="name of a transformer of timm")
     frozen_blocks: int = Field(
         0,
         ge=0,
-        description="first blocks that do not train, the patch embedding with them; all of them: nothing does",
+        description="first blocks that do not train, the patch embedding with them; all: nothing does",
     )
 
     def build(self) -> "Backbone":

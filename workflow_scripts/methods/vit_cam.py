@@ -1,9 +1,10 @@
 """CAM on the tokens of a transformer, spread over its attention.
 
-A linear classifier of each patch's token, whose logits are pooled over the image: by their mean (as CAM), their
-maximum (ViT-PCM, Rossetti et al., ECCV 2022), or log-sum-exp in between (Pinheiro and Collobert, CVPR 2015).
-Its maps are spread over the affinity of the patches (CLIP-ES, Lin et al., CVPR 2023, see
-`models/attention_affinity.py`). Any backbone serves: without attention, likeness of features takes its place.
+A linear classifier of each patch's token, whose logits are pooled over the image: by their mean (as CAM),
+their maximum (ViT-PCM, Rossetti et al., ECCV 2022), or log-sum-exp in between (Pinheiro and Collobert, CVPR
+2015). Its maps are spread over the affinity of the patches (CLIP-ES, Lin et al., CVPR 2023, see
+`models/attention_affinity.py`). Any backbone serves: without attention, likeness of features takes its
+place.
 """
 
 from collections.abc import Mapping
@@ -144,7 +145,7 @@ class VitCam(Method):
 def attended(
     backbone: Backbone, views: Tensor, settings: AffinitySettings
 ) -> tuple[Tensor, Tensor | None]:
-    """Feature map of views [B, 3, H, W], and what activations are spread over, [B, n, n]; None for nothing."""
+    """Feature map of views [B, 3, H, W], and what maps are spread over, [B, n, n]; None for nothing."""
     if settings.source == "none":
         return backbone(views), None
     if settings.source == "attention":
@@ -167,4 +168,5 @@ def spread_maps(
     maps = maps_at_scales(pixels, scales, backbone, maps_of, device)
     cells = tuple(one[0].cpu().numpy() for one in maps)
     # A view of whole patches covers the image to its borders: no cell reaches beyond.
-    return CamMaps(cells, *pixels.shape[:2], 1 if backbone.pads else backbone.stride)
+    height, width = pixels.shape[:2]
+    return CamMaps(cells, height, width, 1 if backbone.pads else backbone.stride)

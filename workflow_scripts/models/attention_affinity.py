@@ -1,9 +1,10 @@
-"""Activations spread over the cells that belong together (Lin et al., "CLIP is also an efficient segmenter", CVPR 2023).
+"""Activations spread over the cells of an image that belong together.
 
-The affinity of two cells is a transformer's attention, averaged over heads and last blocks (section 3.3, equations 5
-to 7): Sinkhorn-normalised three times, made symmetric and applied twice, to activations from within their boxes.
-One departure from the published code, whose boxes end one cell before the image's right and lower border: here
-they reach it.
+The class-aware attention-based affinity of CLIP-ES (Lin et al., "CLIP is also an efficient segmenter", CVPR
+2023), with its published numbers: a transformer's attention, averaged over heads and last blocks, is
+Sinkhorn-normalised three times, made symmetric, squared, and applied to activations from within their boxes.
+One departure from the published code, whose boxes end one cell before the image's right
+and lower border: here they reach it.
 """
 
 from collections import deque
