@@ -175,6 +175,8 @@ def test_frozen_blocks_of_a_transformer_do_not_train():
     )
     with pytest.raises(InputError, match="vit_tiny_patch16_224 has 12 blocks, not 13"):
         backbones.build(name="vit_tiny_patch16_224", frozen_blocks=13)
+    frozen = backbones.build(name="vit_tiny_patch16_224", frozen_blocks="all")
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
 
 
 def test_weights_of_a_transformer_fit_another_size_of_image(tmp_path):

@@ -159,7 +159,8 @@ def test_a_checkpoint_is_an_input_and_a_changed_one_another(files):
         (
             "amm",
             {},
-            "checkpoints.amm: `{}` cannot be used: `amm` is none of amn, cam, clip_cam, recam, vit_cam, amn_on_mine",
+            "checkpoints.amm: `{}` cannot be used: `amm` is none of amn, cam, clip_cam, recam, vit_cam, "
+            "amn_on_mine",
         ),
         ("full", {}, "`full` is none of amn, cam"),
         ("mine", {}, "checkpoints.mine: `{}` cannot be used: `mine` is one of `imports`"),

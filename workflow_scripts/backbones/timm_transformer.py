@@ -2,7 +2,7 @@
 
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -40,10 +40,9 @@ class TimmTransformer(BackboneSettings):
     freezing: ClassVar[tuple[str, ...]] = ("frozen_blocks",)
 
     name: str = Field("vit_small_patch14_dinov2", description="name of a transformer of timm")
-    frozen_blocks: int = Field(
+    frozen_blocks: Annotated[int, Field(ge=0)] | Literal["all"] = Field(
         0,
-        ge=0,
-        description="first blocks that do not train, the patch embedding with them; all: nothing does",
+        description="first blocks that do not train, the patch embedding with them; `all`: nothing does",
     )
 
     def build(self) -> "Backbone":
@@ -54,15 +53,17 @@ class TimmTransformer(BackboneSettings):
 
         network = self._network()
         depth = len(network.blocks)
-        if self.frozen_blocks > depth:
+        frozen = depth if self.frozen_blocks == "all" else self.frozen_blocks
+        if frozen > depth:
             raise InputError(
-                f"backbone.frozen_blocks: {self.name} has {depth} blocks, not {self.frozen_blocks}"
+                f"backbone.frozen_blocks: {self.name} has {depth} blocks, not {frozen}; `all` freezes them "
+                f"all"
             )
-        if self.frozen_blocks:
+        if frozen:
             network.requires_grad_(False)
-            if self.frozen_blocks < depth:
-                for module in (*network.blocks[self.frozen_blocks :], network.norm):
-                    module.requires_grad_(True)
+        if 0 < frozen < depth:
+            for module in (*network.blocks[frozen:], network.norm):
+                module.requires_grad_(True)
         blocks = [depth * (number + 1) // LEVELS - 1 for number in range(LEVELS)]
         configuration = timm.get_pretrained_cfg(self.name)
         return PyramidBackbone(

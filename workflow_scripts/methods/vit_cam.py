@@ -38,7 +38,7 @@ class TrainVitCamSettings(TrainSettings):
     """A linear classifier of the patches of a transformer that does not learn itself."""
 
     backbone: BackboneSettings = TimmTransformer(
-        name="vit_small_patch14_dinov2.lvd142m", frozen_blocks=12
+        name="vit_small_patch14_dinov2.lvd142m", frozen_blocks="all"
     )
     pooling: Literal["mean", "max", "lse"] = Field(
         "mean",

@@ -303,7 +303,11 @@ class ReportFiles:
         """Training tables of all networks that were trained here."""
         plan = self._plan
         elsewhere = {*plan.settings.imports, *plan.settings.checkpoints.files}
-        trained = [method for method in plan.methods if method not in elsewhere]
+        trained = [
+            method
+            for method in plan.methods
+            if method not in elsewhere and plan.settings.entry(method).trains
+        ]
         histories = plan.of_methods("training.csv", methods=trained)
         if plan.settings.boundary.enabled:
             learnt = [name for name in plan.methods if f"{name}/{BOUNDARY}" not in elsewhere]

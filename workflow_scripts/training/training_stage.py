@@ -20,7 +20,7 @@ from workflow_scripts.storage.networks import save_network
 from workflow_scripts.training.checkpoint import Checkpoint, fingerprint
 from workflow_scripts.training.distributed import World, loader_workers
 from workflow_scripts.training.feature_images import FeatureImages
-from workflow_scripts.training.loop import Run, Task, train
+from workflow_scripts.training.loop import History, Run, Task, train
 from workflow_scripts.training.randomness import INITIALISATION, seed_torch
 from workflow_scripts.training.training_images import MaskOf, TrainingImages
 
@@ -129,8 +129,8 @@ class Learner(NamedTuple):
 
     network: nn.Module
     """Freshly initialised."""
-    task: Task
-    """Its loss."""
+    task: Task | None
+    """Its loss; None where nothing is learnt."""
     description: dict[str, Any]
     """What is stored with the weights, beside classes, backbone and precision."""
 
@@ -189,14 +189,16 @@ def run_training(
         checkpoint_seconds=60 * files.checkpoint_minutes,
         description=stage,
     )
-    history = train(
-        learner.network,
-        learner.task,
-        images,
-        settings.training,
-        backbone_settings.bfloat16_pays,
-        run,
-    )
+    history = History()
+    if learner.task is not None:
+        history = train(
+            learner.network,
+            learner.task,
+            images,
+            settings.training,
+            backbone_settings.bfloat16_pays,
+            run,
+        )
     if files.features:
         # What was trained on features is kept as a network that sees images.
         learner.network.backbone = backbone.requires_grad_(False)
@@ -210,6 +212,11 @@ def run_training(
         history.write(files.output.with_name(HISTORY_NAME))
         save_network(files.output, learner.network, description)
         checkpoint.remove()
-        logger.info("wrote %s, loss %.4f in the last epoch", files.output, history.rows[-1]["loss"])
+        loss = (
+            f"loss {history.rows[-1]['loss']:.4f} in the last epoch"
+            if history.rows
+            else "untrained"
+        )
+        logger.info("wrote %s, %s", files.output, loss)
     world.leave()
     return description if world.leads else None
