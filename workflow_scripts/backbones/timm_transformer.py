@@ -32,9 +32,6 @@ class TimmTransformer(BackboneSettings):
         "flexivit_*",
         "eva_*",
         "eva02_*",
-        "beit_*",
-        "beitv2_*",
-        "beit3_*",
     )
     bfloat16_pays: ClassVar[bool] = True
     freezing: ClassVar[tuple[str, ...]] = ("frozen_blocks",)
@@ -107,7 +104,7 @@ class TimmTransformer(BackboneSettings):
     def translated(self, tensors: "dict[str, Tensor]", network: "Backbone") -> "dict[str, Tensor]":
         """Names of DeiT, DINO, DINOv2, CLIP and others as timm's; positional embeddings of its size."""
         model: Any = network.weighted
-        # Each family of timm has its own: plain transformers, EVA and DINOv3, BEiT.
+        # Each family of timm has its own: plain transformers, EVA and DINOv3.
         family: Any = sys.modules[type(model).__module__]
         renamed: dict[str, Tensor] = family.checkpoint_filter_fn(tensors, model)
         return renamed

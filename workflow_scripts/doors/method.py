@@ -205,7 +205,7 @@ RESERVED = ("full", "segmentation", "boundary", "inference", "refinement", "data
 # What stages and descriptions of networks call their own: no setting of a method can be called so.
 TAKEN_FIELDS = frozenset({
     "index", "splits", "split", "shard", "shards", "output", "seed", "seeds", "source", "model", "device",
-    "workers", "checkpoint_minutes", "log", "threads", "plugins",
+    "workers", "checkpoint_minutes", "features", "log", "threads", "plugins",
     "kind", "classes", "precision", "imported_from",
 })  # fmt: skip
 
