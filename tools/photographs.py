@@ -270,7 +270,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--refined", action="store_true", help="also after a dense CRF")
     made.add_argument("--trials", type=int, default=3, help="repetitions with other random seeds")
-    made.add_argument("--cores", type=int, default=1, help="processor cores")
+    made.add_argument("--cores", default="1", help="processor cores, or all")
     made.add_argument("--configfile", nargs="*", default=[], help="laid over the configuration")
     made.add_argument("--output", type=Path, help="file that receives the table too")
     return made
@@ -286,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with atomic_path(file) as temporary:
             temporary.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
         command = [
-            sys.executable, "-m", "snakemake", "--cores", str(given.cores),
+            sys.executable, "-m", "snakemake", "--cores", given.cores,
             "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(file),
             "--", *targets(plan, given.segmentation),
         ]  # fmt: skip
