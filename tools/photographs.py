@@ -114,7 +114,7 @@ def configuration(given: argparse.Namespace) -> dict[str, Any]:
         "run": given.run,
         "results": given.results,
         "dataset": dataset,
-        "splits": {"training": ["train"], "activations": ["train", "val"], "segmentation": ["val"]},
+        "splits": {"training": ["train"], "activations": given.splits, "segmentation": ["val"]},
         "methods": [*given.methods, *with_full],
         "variants": {"amn_on_vit_cam": {"method": "amn", "seeds_from": "vit_cam"}},
         "trials": given.trials,
@@ -256,6 +256,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--results", default="results", help="folder of results")
     made.add_argument(
         "--methods", nargs="+", default=list(METHODS), help=f"of {METHODS + LEARNING}"
+    )
+    made.add_argument(
+        "--splits",
+        nargs="+",
+        default=["train", "val"],
+        help="splits whose activations are measured",
     )
     made.add_argument("--backbone", default="efficientnet_lite0", help="name of a backbone")
     made.add_argument("--weights", default="imagenet", help="its file of weights")
