@@ -24,5 +24,5 @@ class AffinitySettings(Settings):
         "(CLIP-ES: 0.4 on VOC 2012, 0.7 on COCO 2014); 0 takes them all",
     )
     temperature: float = Field(
-        0.1, gt=0, description="of the softmax over the cosines, for `features`"
+        0.2, gt=0, description="of the softmax over the cosines, for `features`"
     )
