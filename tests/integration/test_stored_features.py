@@ -25,7 +25,7 @@ def checkout(tmp_path_factory):
             "run": "tiny",
             "plugins": ["tiny_vit.py"],
             "dataset": {"kind": "folder", "root": str(dataset.root)},
-                "threads": {"vit_cam": 1, "amn": 1, "segmentation": 1, "inference": 1, "refinement": 1},
+            "threads": {"vit_cam": 1, "amn": 1, "segmentation": 1, "inference": 1, "refinement": 1},
             "train_vit_cam": {"backbone": BACKBONE, "training": TRAINING},
             "train_amn": {"backbone": BACKBONE, "training": TRAINING},
             "train_segmentation": {"backbone": BACKBONE, "width": 8, "training": TRAINING},

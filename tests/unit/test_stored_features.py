@@ -1,6 +1,8 @@
 """Features of a frozen backbone: stored once, read by trainings in the place of images."""
 
+import re
 import shutil
+import tracemalloc
 from collections import namedtuple
 from types import SimpleNamespace
 
@@ -12,13 +14,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests import backbones
+from tests.tiny_backbone import TinyBackbone
 from workflow_scripts import cache_features, infer, train, train_segmentation
 from workflow_scripts.datasets.index import IndexRow, read_index, write_index
 from workflow_scripts.datasets.transforms import normalise
+from workflow_scripts.doors.method import METHODS
 from workflow_scripts.errors import InputError
 from workflow_scripts.models.feature_maps import load_backbone
-from workflow_scripts.models.stored_features import about_features, feature_shape
+from workflow_scripts.models.stored_features import StoredFeatures, about_features, feature_shape
 from workflow_scripts.planning.workflow import Workflow
+from workflow_scripts.settings.base import validate
 from workflow_scripts.settings.training import FeatureSettings
 from workflow_scripts.storage.feature_shards import FeatureReader, FeatureShape, feature_writer
 from workflow_scripts.storage.masks import MaskWriter
@@ -245,8 +250,38 @@ def test_trainings_of_one_backbone_share_their_features():
     assert cam == [f"results/r/features/{name}/train-0{shard}.safetensors" for shard in (0, 1)]
     assert "--features-side 64" in made.feature_flags(SimpleNamespace(features=name))
     assert made.segmentation_features(SimpleNamespace()) == []
+    assert set(cam) < set(made.intermediates)
+    job = f"cache_features/{name}-train-00"
+    assert any(re.fullmatch(pattern, job) for pattern in made.job_patterns)
 
 
 def test_a_method_that_goes_on_from_a_network_cannot_use_them():
     with pytest.raises(InputError, match="goes on from another's network"):
         _ = plan(methods=["recam"], train_recam=CACHED).feature_sets
+
+
+def test_a_tenth_of_a_million_numbers_are_learnt_on_a_small_transformer():
+    """With twenty classes and the channels of a ViT-S, in the recipes' networks."""
+    stored = StoredFeatures(TinyBackbone(384))
+    for method, values in (("vit_cam", {}), ("amn", {"dilations": (1,)})):
+        entry = METHODS.get(method)
+        network = entry(validate(entry.Train, values, "test")).build(stored, 20)
+        learnt = sum(p.numel() for p in network.parameters() if p.requires_grad)
+        assert 0 < learnt <= 100_000
+
+
+def test_an_image_at_a_time_is_held(tmp_path):
+    """A shard may be larger than memory: neither side holds more than an image's features."""
+    shape = FeatureShape(64, (64,), 2)
+    one = np.ones(shape.of_scale(0), np.float32)
+    ids = [str(number) for number in range(12)]
+    tracemalloc.start()
+    with feature_writer(tmp_path / "shard", ids, shape, {}) as writer:
+        for image_id in ids:
+            writer.write(image_id, [one])
+    with FeatureReader(tmp_path / "shard") as reader:
+        for image_id in ids:
+            assert reader.read(image_id, 0, True).shape == (64, 64, 64)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * shape.bytes < 12 * shape.bytes

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -123,6 +122,9 @@ def inside_boxes(maps: Tensor, threshold: float) -> Tensor:
     Returns:
         bool [K, h, w].
     """
+    # Imported where activations are spread, not wherever there is a network.
+    from scipy import ndimage
+
     above = (maps > threshold * maps.amax(dim=(1, 2), keepdim=True)).cpu().numpy()
     found = np.zeros_like(above)
     for one, inside in zip(above, found, strict=True):

@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterable
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from workflow_scripts.doors.method import METHODS, Reads
 from workflow_scripts.doors.usage import Use, code_of, plug_ins, uses
 from workflow_scripts.errors import InputError
 from workflow_scripts.fingerprint import file_digests
-from workflow_scripts.models.feature_settings import CacheFeaturesSettings, stored_features
+from workflow_scripts.models.feature_settings import stored_features
 from workflow_scripts.planning.configuration import TRAIN, TRUTH
 from workflow_scripts.planning.run_layout import NOTHING, Layout, Wildcards
 from workflow_scripts.settings.base import render_flags
@@ -125,19 +124,6 @@ class Requests(Layout):
         """The same for the network of {method}; none where it starts from another method's."""
         backbone = getattr(self.settings.training(wildcards.method), "backbone", None)
         return _existing(backbone.file) if backbone is not None else []
-
-    @cached_property
-    def feature_sets(self) -> dict[str, CacheFeaturesSettings]:
-        """Features that are stored for trainings, by the name of their folder."""
-        imported = self.settings.checkpoints.files
-        sections = {
-            TRAIN + name: self.settings.training(name)
-            for name in self.needed_networks
-            if name not in imported
-        }
-        sections["train_segmentation"] = self.settings.train_segmentation
-        found = [stored_features(settings, section) for section, settings in sections.items()]
-        return {one.folder: one for one in found if one is not None}
 
     @property
     def stored_features(self) -> str:
