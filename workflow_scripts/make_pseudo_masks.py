@@ -1,4 +1,4 @@
-"""Make the pseudo-masks of one shard: activations, a background threshold, and a dense CRF.
+"""Make the pseudo-masks of one shard: activations, a background threshold, and what refines them.
 
 Writes a zip shard of indexed PNG masks.
 """
@@ -17,6 +17,7 @@ from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.index import ImageRecord
 from workflow_scripts.datasets.parallel import in_threads
 from workflow_scripts.errors import InputError
+from workflow_scripts.refinement.region_masks import merge_regions, read_regions
 from workflow_scripts.refinement.thresholding import dataset_labels, local_labels, refined_labels
 from workflow_scripts.settings.refinement import PseudoMaskSettings
 from workflow_scripts.storage.activations import ActivationReader
@@ -56,10 +57,12 @@ def work(files: Files, settings: PseudoMaskSettings) -> None:
                 labels = local_labels(activations, threshold)
             else:
                 image = read_image(record.path)
-                [labels] = refined_labels(
-                    image, activations, [threshold], settings.gt_prob, settings.crf
-                )
-            return record, dataset_labels(labels, record.labels)
+                [labels] = refined_labels(image, activations, [threshold], settings)
+            mask = dataset_labels(labels, record.labels)
+            if settings.regions.folder is not None and record.labels:
+                regions = read_regions(Path(settings.regions.folder), record)
+                mask = merge_regions(mask, regions, settings.regions)
+            return record, mask
 
         masks = in_threads(pseudo_mask, records, files.threads)
         title = f"make_pseudo_masks {files.split} {files.shard}"

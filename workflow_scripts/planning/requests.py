@@ -169,6 +169,11 @@ class Requests(Layout):
         method = self.settings.imports[wildcards.method]
         return str(method.activations or method.seeds)
 
+    def region_folder(self, wildcards: Wildcards) -> list[str]:
+        """Folder of the regions that are merged into pseudo-masks, if there is one."""
+        folder = self.settings.pseudo_masks.regions.folder
+        return [folder] if folder is not None else []
+
     def shard_flags(self, wildcards: Wildcards) -> str:
         """`--split … --shard … --shards …` for the wildcard {shard}."""
         split, number = wildcards.shard.rsplit("-", 1)
@@ -344,8 +349,8 @@ class Requests(Layout):
     @property
     def propagated_sweep_flags(self) -> str:
         """Settings of the sweep of propagated activations, refined if their pseudo-masks are."""
-        sweep = self.settings.sweep
-        refined = sweep.refined_thresholds if self.settings.pseudo_masks.refinement == "crf" else ()
+        sweep, masks = self.settings.sweep, self.settings.pseudo_masks
+        refined = () if masks.refinement == "none" else sweep.refined_thresholds
         return render_flags(sweep.model_copy(update={"refined_thresholds": refined}))
 
     def import_flags(self, wildcards: Wildcards) -> str:

@@ -15,7 +15,6 @@ from workflow_scripts.refinement.random_walk import BoundaryWalk
 from workflow_scripts.refinement.thresholding import (
     confident_seed,
     dataset_labels,
-    local_labels,
     refined_labels,
     seed_labels,
 )
@@ -112,8 +111,7 @@ class _TrainedMethod:
             image,
             self.source.full(image, labels),
             self.thresholds,
-            self.seeds.gt_prob,
-            self.seeds.crf,
+            self.seeds,
         )
         return seed_labels(confident_seed(foreground, background), labels)
 
@@ -181,10 +179,5 @@ class Labeller:
         if not labels:
             return np.zeros(image.shape[:2], np.uint8)
         activations, refine = self.activations(image, labels), self._pseudo_masks
-        if refine.refinement == "none":
-            local = local_labels(activations, self.threshold)
-        else:
-            [local] = refined_labels(
-                image, activations, [self.threshold], refine.gt_prob, refine.crf
-            )
+        [local] = refined_labels(image, activations, [self.threshold], refine)
         return dataset_labels(local, labels)

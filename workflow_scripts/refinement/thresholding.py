@@ -1,11 +1,11 @@
-"""Labels from activations: a background threshold, sharpened by a dense CRF."""
+"""Labels from activations: a background threshold, and the refinement that sharpens them."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from workflow_scripts.refinement.dense_crf import refine, unary_from_labels
-from workflow_scripts.settings.refinement import CrfSettings
+from workflow_scripts.settings.refinement import RefinementSettings
 
 IGNORE = 255
 
@@ -30,26 +30,31 @@ def refined_labels(
     image: np.ndarray,
     activations: np.ndarray,
     thresholds: Sequence[float],
-    gt_prob: float,
-    crf: CrfSettings,
+    how: RefinementSettings,
 ) -> list[np.ndarray]:
-    """Labels at several thresholds, each refined by a dense CRF; the image's kernels are shared.
+    """Labels at several thresholds, each refined; what is known of the image is shared.
 
     Args:
         image: uint8 [H, W, 3].
         activations: [k, H, W] in 0…1.
         thresholds: Background thresholds.
-        gt_prob: Confidence of a thresholded label.
-        crf: Kernels and iterations.
+        how: Dense CRF, pixel-adaptive refinement, or none.
 
     Returns:
         For each threshold uint8 [H, W] in 0…k. An image without labels is background.
     """
     labels = [local_labels(activations, threshold) for threshold in thresholds]
-    if len(activations) == 0:
+    if len(activations) == 0 or how.refinement == "none":
         return [label.astype(np.uint8) for label in labels]
-    unary = np.stack([unary_from_labels(label, len(activations) + 1, gt_prob) for label in labels])
-    return list(refine(image, unary, crf).argmax(axis=1).astype(np.uint8))
+    if how.refinement == "par":
+        # Torch, which only this refinement needs, is not imported where none is asked for.
+        from workflow_scripts.refinement.pixel_adaptive import refined_by_par
+
+        return list(refined_by_par(image, activations, thresholds, how.par))
+    unary = np.stack(
+        [unary_from_labels(label, len(activations) + 1, how.gt_prob) for label in labels]
+    )
+    return list(refine(image, unary, how.crf).argmax(axis=1).astype(np.uint8))
 
 
 def dataset_labels(local: np.ndarray, labels: Sequence[int]) -> np.ndarray:
