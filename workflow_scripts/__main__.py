@@ -12,7 +12,7 @@ from pathlib import Path
 
 DISTRIBUTION = "wsss-amn-workflow"
 COMMANDS = (
-    "predict", "label", "evaluate", "compare", "check_dataset", "resize_dataset", "export_onnx",
+    "predict", "label", "evaluate", "judge", "compare", "check_dataset", "resize_dataset", "export_onnx",
     "export_voc_test", "import_checkpoint",
 )  # fmt: skip
 USER_ERROR = 2

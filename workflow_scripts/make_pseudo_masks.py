@@ -21,7 +21,7 @@ from workflow_scripts.refinement.region_masks import merge_regions, read_regions
 from workflow_scripts.refinement.thresholding import dataset_labels, local_labels, refined_labels
 from workflow_scripts.settings.refinement import PseudoMaskSettings
 from workflow_scripts.storage.activations import ActivationReader
-from workflow_scripts.storage.chosen_thresholds import read_thresholds
+from workflow_scripts.storage.chosen_thresholds import ChosenThresholds, read_thresholds
 from workflow_scripts.storage.masks import MaskWriter
 
 
@@ -36,23 +36,27 @@ class Files(ShardFiles):
     output: Path = Field(description="zip shard of pseudo-masks to write")
 
 
-def threshold_of(files: Files) -> float:
-    """The background threshold, given or read from the file of those chosen."""
+def thresholds_of(files: Files) -> ChosenThresholds | None:
+    """The thresholds that were chosen; None where a number is given."""
     if files.threshold is not None and files.thresholds is None:
-        return files.threshold
+        return None
     if files.thresholds is not None and files.threshold is None:
-        return read_thresholds(files.thresholds).pseudo_mask
+        return read_thresholds(files.thresholds)
     raise InputError("give either --threshold, a number, or --thresholds, a file")
 
 
 def work(files: Files, settings: PseudoMaskSettings) -> None:
     """Write the shard."""
-    threshold = threshold_of(files)
-    _, records = files.read()
+    chosen = thresholds_of(files)
+    index, records = files.read()
     with ActivationReader(files.activations) as reader, MaskWriter(files.output) as writer:
 
         def pseudo_mask(record: ImageRecord) -> tuple[ImageRecord, np.ndarray]:
             activations = reader.read_full(record.id, record.height, record.width)
+            threshold: float | np.ndarray | None = files.threshold
+            if chosen is not None:
+                threshold = chosen.of(record.id, record.labels, index.classes)
+            assert threshold is not None
             if settings.refinement == "none":
                 labels = local_labels(activations, threshold)
             else:

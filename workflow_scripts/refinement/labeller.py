@@ -22,7 +22,11 @@ from workflow_scripts.settings.base import Settings
 from workflow_scripts.settings.refinement import PseudoMaskSettings, SeedSettings
 from workflow_scripts.storage.activation_maps import ActivationMaps
 from workflow_scripts.storage.activations import enlarged
-from workflow_scripts.storage.chosen_thresholds import read_thresholds, seed_thresholds
+from workflow_scripts.storage.chosen_thresholds import (
+    ChosenThresholds,
+    read_thresholds,
+    seed_thresholds,
+)
 from workflow_scripts.training.precision import autocast, inference_dtype
 
 
@@ -58,11 +62,9 @@ class RunSettings(Protocol):
         """Settings of its seeds."""
 
 
-def _threshold(settings: RunSettings, folder: Path) -> float:
+def _chosen(settings: RunSettings, folder: Path) -> ChosenThresholds | None:
     first = settings.thresholds[0]
-    if isinstance(first, str):
-        return read_thresholds(folder / first / "thresholds.json").pseudo_mask
-    return float(first)
+    return read_thresholds(folder / first / "thresholds.json") if isinstance(first, str) else None
 
 
 class _TrainedMethod:
@@ -152,7 +154,11 @@ class Labeller:
         self._method = _TrainedMethod(run, trial, method, settings, device)
         self.classes = self._method.classes
         folder = run / str(trial) / method
-        self.threshold = _threshold(settings, folder) if threshold is None else threshold
+        self._chosen = _chosen(settings, folder) if threshold is None else None
+        if threshold is None:
+            first = settings.thresholds[0]
+            threshold = self._chosen.pseudo_mask if self._chosen is not None else float(first)
+        self.threshold = threshold
         self._pseudo_masks = settings.pseudo_masks
         self._walk: BoundaryWalk | None = None
         if settings.boundary.enabled:
@@ -179,5 +185,8 @@ class Labeller:
         if not labels:
             return np.zeros(image.shape[:2], np.uint8)
         activations, refine = self.activations(image, labels), self._pseudo_masks
-        [local] = refined_labels(image, activations, [self.threshold], refine)
+        threshold: float | np.ndarray = self.threshold
+        if self._chosen is not None:
+            threshold = self._chosen.of(None, labels, self.classes)
+        [local] = refined_labels(image, activations, [threshold], refine)
         return dataset_labels(local, labels)

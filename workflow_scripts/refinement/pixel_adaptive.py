@@ -101,7 +101,10 @@ def _position_affinities(settings: ParSettings) -> Tensor:
 
 
 def refined_by_par(
-    image: np.ndarray, activations: np.ndarray, thresholds: Sequence[float], settings: ParSettings
+    image: np.ndarray,
+    activations: np.ndarray,
+    thresholds: Sequence[float | np.ndarray],
+    settings: ParSettings,
 ) -> np.ndarray:
     """Labels at several thresholds, refined together.
 
@@ -111,7 +114,7 @@ def refined_by_par(
     Args:
         image: uint8 [H, W, 3].
         activations: float [k, H, W] in 0…1.
-        thresholds: T background thresholds.
+        thresholds: T background thresholds, each a number, or float [k]: the winner's counts.
         settings: Of the refinement.
 
     Returns:
@@ -123,7 +126,8 @@ def refined_by_par(
         maps = torch.empty(len(thresholds), labels, *size)
         maps[:, 1:] = torch.from_numpy(np.ascontiguousarray(activations, np.float32))
         for one, threshold in zip(maps, thresholds, strict=True):
-            one[0] = torch.as_tensor(threshold)
+            each = torch.as_tensor(threshold, dtype=torch.float32)
+            one[0] = each if each.ndim == 0 else each[one[1:].argmax(dim=0)]
         # No map sees another, so that those of all thresholds share the affinities.
         refined = refine(colours, maps.softmax(dim=1).view(1, -1, *size), settings)
         return refined.view(-1, labels, *size).argmax(dim=1).to(torch.uint8).numpy()
