@@ -1,12 +1,12 @@
 """Fit what `judge` knows: weights of its evidence, on finished runs that have masks.
 
-    python -m tools.judge_calibration results/a results/b --splits train val --write
+    python -m tools.judge_calibration photos=results/a photos=results/b scenes=results/c --write
 
-Of every trial and method of the runs, the masks at some thresholds are sets of masks, judged alone and in
-groups of four, and compared with the truth; so are true masks made worse in known ways, which cover what real
-masks seldom reach. Prints how the prediction does on each set of images when nothing
-of these images took part in the fit: runs whose indexes are equal are of the same images. With --write the
-fit on all of them becomes the calibration that `judge` reads.
+Of every trial and method of the runs, the masks at some thresholds are sets of masks, judged and compared
+with the truth; so are true masks made worse in known ways, which weigh less: they cover what real masks
+seldom reach. Prints how the prediction does on each set of images when nothing of its group took part in the
+fit: runs that share images belong into one group. With --write the fit on all of them becomes the
+calibration that `judge` reads.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.index import ImageRecord, read_index
 from workflow_scripts.evaluation.confusion import Confusion, mean_of_present
 from workflow_scripts.evaluation.truth import read_truth
-from workflow_scripts.judging.mask_evidence import ALONE, TOGETHER, evidence
+from workflow_scripts.judging.mask_evidence import evidence
 from workflow_scripts.judging.predicted_quality import (
     FILE,
     NINETY,
@@ -33,7 +33,6 @@ from workflow_scripts.judging.predicted_quality import (
     PredictedCounts,
     RegionTable,
     SetOfMasks,
-    Weights,
     design,
     predicted_counts,
 )
@@ -41,8 +40,8 @@ from workflow_scripts.refinement.thresholding import dataset_labels, local_label
 from workflow_scripts.storage.activations import ActivationReader
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-TOGETHER_SETS = 4
 RIDGE = 3.0
+DEGRADED_WEIGHT = 0.2
 Kind = tuple[str, bool]
 # A class that fewer images show says nothing of how classes are predicted.
 LEAST_IMAGES = 3
@@ -55,6 +54,7 @@ class Judged:
 
     Attributes:
         name: Run, split, trial, method and threshold.
+        group: Group of the run: what is of the same images, or by the same networks, is held out together.
         images: Digest of the index and split: which images it is of.
         regions: Evidence, as one of several sets.
         iou: True IoU of each region.
@@ -63,6 +63,7 @@ class Judged:
     """
 
     name: str
+    group: str
     images: str
     regions: RegionTable
     iou: np.ndarray
@@ -73,6 +74,11 @@ class Judged:
     def made(self) -> bool:
         """Whether a method made it, and not a degradation of the truth."""
         return DEGRADED not in self.name
+
+    @property
+    def weight(self) -> float:
+        """How much it counts."""
+        return 1.0 if self.made else DEGRADED_WEIGHT
 
     @property
     def kind(self) -> Kind:
@@ -95,7 +101,9 @@ class Judged:
         return self.truth.iou("wrong")
 
 
-def collect(run: Path, split: str, thresholds: Sequence[float] = THRESHOLDS) -> list[Judged]:
+def collect(
+    run: Path, split: str, group: str, thresholds: Sequence[float] = THRESHOLDS
+) -> list[Judged]:
     """Judge the masks of all trials, methods and thresholds of a run."""
     index = read_index(run / "dataset" / "index.csv")
     content = (run / "dataset" / "index.csv").read_bytes()
@@ -107,16 +115,7 @@ def collect(run: Path, split: str, thresholds: Sequence[float] = THRESHOLDS) -> 
         for place in places
     ]
     names = [f"{run.name} {split} {t} {m} {at:.2f}" for t, m in places for at in thresholds]
-    made = len(names)
     names += [f"{run.name} {split} {DEGRADED} {kind}" for kind in KINDS]
-    # Neighbours on the grid would agree whatever they are worth: groups are drawn from all sets.
-    random = np.random.default_rng(0)
-    orders = [random.permutation(made), made + random.permutation(len(KINDS))]
-    groups = [
-        order[start : start + TOGETHER_SETS]
-        for order in orders
-        for start in range(0, len(order), TOGETHER_SETS)
-    ]
     sets = [SetOfMasks() for _ in names]
     truths: list[list[Confusion]] = [[] for _ in names]
     ious: list[list[float]] = [[] for _ in names]
@@ -124,17 +123,16 @@ def collect(run: Path, split: str, thresholds: Sequence[float] = THRESHOLDS) -> 
     for position, record in enumerate(progress(records, description=f"{run.name} {split}")):
         pixels, truth = read_image(record.path), read_truth(record)
         masks = [*_masks(record, readers, thresholds), *(degraded(truth, kind) for kind in KINDS)]
-        for group in groups:
-            found = evidence(pixels, [masks[which] for which in group], record.labels)
-            for which, regions in zip(group, found, strict=True):
-                own = Confusion.empty(len(index.classes)).update(truth, masks[which])
-                sets[which].add(position, regions)
-                truths[which].append(own)
-                by_class = own.iou("wrong")
-                ious[which] += [float(by_class[region.number]) for region in regions]
+        for which, regions in enumerate(evidence(pixels, masks, record.labels)):
+            own = Confusion.empty(len(index.classes)).update(truth, masks[which])
+            sets[which].add(position, regions)
+            truths[which].append(own)
+            by_class = own.iou("wrong")
+            ious[which] += [float(by_class[region.number]) for region in regions]
     return [
         Judged(
             name,
+            group,
             images,
             kept.table(),
             np.nan_to_num(np.array(iou)),
@@ -155,65 +153,70 @@ def _masks(
             yield dataset_labels(local_labels(activation, threshold), record.labels)
 
 
-def fit(judged: Sequence[Judged], kinds: int) -> Weights:
-    """Weights of the first `kinds` kinds of evidence; images weigh alike, whichever set they are of."""
+def fit(judged: Sequence[Judged]) -> Calibration:
+    """Weights of the evidence; images weigh alike, whichever set they are of."""
     weights: list[tuple[float, ...]] = []
     for background in (False, True):
-        size = (kinds + 3) * (kinds + 4) // 2
+        size = design(judged[0].regions.evidence[:1]).shape[1]
         left, right = RIDGE * np.eye(size), np.zeros(size)
         left[0, 0] = 0
         for kind in sorted({one.kind for one in judged}):
             of_images = [one for one in judged if one.kind == kind]
             for one in of_images:
                 chosen = one.regions.judged & ((one.regions.numbers == 0) == background)
-                columns = design(one.regions.evidence(kinds)[chosen])
+                columns = design(one.regions.evidence[chosen])
                 weight = 1000 / max(1, len(columns)) / len(of_images)
+                weight *= one.weight
                 left += weight * columns.T @ columns
                 right += weight * columns.T @ one.iou[chosen]
         weights.append(tuple(map(float, np.linalg.solve(left, right))))
-    return Weights(weights[0], weights[1])
+    return Calibration(weights[0], weights[1])
 
 
-def counts_of(one: Judged, weights: Weights, kinds: int) -> PredictedCounts:
+def counts_of(one: Judged, weights: Calibration) -> PredictedCounts:
     """Predicted counts of one set."""
-    return predicted_counts(one.regions, weights, kinds)
+    return predicted_counts(one.regions, weights)
 
 
-def raw_miou(one: Judged, weights: Weights, kinds: int) -> float:
+def raw_miou(one: Judged, weights: Calibration) -> float:
     """Predicted mean IoU before it is brought to the level of the true ones."""
-    return float(mean_of_present(counts_of(one, weights, kinds).class_iou(one.classes)))
+    return float(mean_of_present(counts_of(one, weights).class_iou(one.classes)))
 
 
-def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+def line(x: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, float]:
     """Intercept and slope of the least squares."""
-    slope, intercept = np.polyfit(x, y, 1)
+    slope, intercept = np.polyfit(x, y, 1, w=None if weights is None else np.sqrt(weights))
     return float(intercept), float(slope)
 
 
-def held_out(judged: Sequence[Judged], kinds: int) -> dict[str, Weights]:
-    """For each set of images, weights and line of all others; of the same if there are no others."""
+def held_out(judged: Sequence[Judged]) -> dict[str, Calibration]:
+    """For each group, weights and line of all others; of its own if there are no others."""
     found = {}
-    for images in dict.fromkeys(one.images for one in judged):
-        # A split of the same index has other images, but the same networks: it stays out, too.
-        index = images.partition(" ")[0]
-        others = [one for one in judged if one.images.partition(" ")[0] != index] or list(judged)
-        weights = fit(others, kinds)
-        raw = np.array([raw_miou(one, weights, kinds) for one in others])
-        found[images] = replace(weights, level=line(raw, np.array([one.miou for one in others])))
+    for group in dict.fromkeys(one.group for one in judged):
+        others = [one for one in judged if one.group != group] or list(judged)
+        weights = fit(others)
+        found[group] = replace(weights, level=level_of(others, weights))
     return found
 
 
-def with_errors(judged: Sequence[Judged], kinds: int) -> tuple[Weights, dict[Kind, list[float]]]:
-    """Weights fitted on all, with the errors that held-out images show, and those predictions."""
-    outside = held_out(judged, kinds)
+def level_of(judged: Sequence[Judged], weights: Calibration) -> tuple[float, float]:
+    """Line from the predicted to the true mean IoU."""
+    return line(
+        np.array([raw_miou(one, weights) for one in judged]),
+        np.array([one.miou for one in judged]),
+        np.array([one.weight for one in judged]),
+    )
+
+
+def with_errors(judged: Sequence[Judged]) -> tuple[Calibration, dict[Kind, list[float]]]:
+    """Calibration fitted on all, with the errors that held-out images show, and those predictions."""
+    outside = held_out(judged)
     predicted: dict[Kind, list[float]] = {}
     for one in judged:
-        weights = outside[one.images]
-        raw = raw_miou(one, weights, kinds)
+        weights = outside[one.group]
+        raw = raw_miou(one, weights)
         predicted.setdefault(one.kind, []).append(weights.level[0] + weights.level[1] * raw)
-    weights = fit(judged, kinds)
-    every = np.array([raw_miou(one, weights, kinds) for one in judged])
-    level = line(every, np.array([one.miou for one in judged]))
+    weights = fit(judged)
     errors, pairs = [], []
     for kind, values in predicted.items():
         own = np.array(values) - [one.miou for one in judged if one.kind == kind]
@@ -224,10 +227,10 @@ def with_errors(judged: Sequence[Judged], kinds: int) -> tuple[Weights, dict[Kin
     # The 90 % quantile of the errors decides, so that the interval holds what it says.
     error = float(np.quantile(np.abs(errors), 0.9)) / NINETY
     pair_error = float(np.quantile(np.abs(pairs), 0.9)) / NINETY
-    class_level, class_error = class_errors(judged, outside, kinds)
+    class_level, class_error = class_errors(judged, outside)
     found = replace(
         weights,
-        level=level,
+        level=level_of(judged, weights),
         error=error,
         pair_error=pair_error,
         class_level=class_level,
@@ -237,12 +240,12 @@ def with_errors(judged: Sequence[Judged], kinds: int) -> tuple[Weights, dict[Kin
 
 
 def class_errors(
-    judged: Sequence[Judged], outside: dict[str, Weights], kinds: int
+    judged: Sequence[Judged], outside: dict[str, Calibration]
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Line and errors of the IoU of classes on held-out images."""
     raw, truth, shown = [], [], []
     for one in judged:
-        iou = counts_of(one, outside[one.images], kinds).class_iou(one.classes)
+        iou = counts_of(one, outside[one.group]).class_iou(one.classes)
         regions = one.regions
         images = np.bincount(regions.numbers[regions.expected], minlength=one.classes + 1)
         fits = ~np.isnan(iou) & ~np.isnan(one.class_iou) & (images >= LEAST_IMAGES)
@@ -258,11 +261,11 @@ def class_errors(
     return level, (float(np.sqrt(base)), float(fall))
 
 
-def gain_ratio(one: Judged, weights: Weights, kinds: int, part: float = 0.05) -> float:
+def gain_ratio(one: Judged, weights: Calibration, part: float = 0.05) -> float:
     """What correcting the first images in the offered order gains, by what as many random ones gain."""
     total, images = one.truth.counts, len(one.image_truth)
     number = max(1, round(part * images))
-    order = np.argsort(-counts_of(one, weights, kinds).gains(one.classes, images))
+    order = np.argsort(-counts_of(one, weights).gains(one.classes, images))
 
     def gained(chosen: np.ndarray) -> float:
         counts = total.copy()
@@ -279,10 +282,10 @@ def gain_ratio(one: Judged, weights: Weights, kinds: int, part: float = 0.05) ->
 
 
 def report(
-    judged: Sequence[Judged], kinds: int, weights: Weights, predicted: dict[Kind, list[float]]
+    judged: Sequence[Judged], weights: Calibration, predicted: dict[Kind, list[float]]
 ) -> str:
     """How the prediction does on images that took no part in the fit, a line for each set of images."""
-    outside = held_out(judged, kinds)
+    outside = held_out(judged)
     lines = [
         f"{'images':34}{'sets':>5}{'rank':>7}{'error':>7}{'inside':>8}{'bias':>7}{'gain':>6}"
         "   (rank correlation, median error, share in the interval, gain by random)"
@@ -292,7 +295,7 @@ def report(
         truth = np.array([one.miou for one in own])
         off = np.array(values) - truth
         inside = np.mean(np.abs(off) <= NINETY * weights.error)
-        gains = np.median([gain_ratio(one, outside[images], kinds) for one in own])
+        gains = np.median([gain_ratio(one, outside[own[0].group]) for one in own])
         runs = sorted({" ".join(one.name.split()[: 2 if made else 3]) for one in own})
         lines.append(
             f"{', '.join(runs):34}{len(own):5}{rank_correlation(np.array(values), truth):7.2f}"
@@ -310,19 +313,21 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("runs", nargs="+", metavar="GROUP=RUN", help="group and folder of a run")
     parser.add_argument("--splits", nargs="+", default=["train", "val"])
     parser.add_argument("--write", action="store_true", help="write the calibration of `judge`")
     given = parser.parse_args(argv)
-    judged = [one for run in given.runs for split in given.splits for one in collect(run, split)]
-    weights = {}
-    for name, kinds in (("alone", len(ALONE)), ("together", len(TOGETHER))):
-        weights[name], predicted = with_errors(judged, kinds)
-        print(name)
-        print(report(judged, kinds, weights[name], predicted))
+    judged = [
+        one
+        for group, _, run in (word.partition("=") for word in given.runs)
+        for split in given.splits
+        for one in collect(Path(run), split, group)
+    ]
+    weights, predicted = with_errors(judged)
+    print(report(judged, weights, predicted))
     if given.write:
-        data = sorted({" ".join(one.name.split()[:4]) for one in judged})
-        Calibration(weights["alone"], weights["together"], tuple(data)).write(FILE)
+        data = sorted({" ".join(one.name.split()[:4]) for one in judged if one.made})
+        replace(weights, fitted_on=tuple(data)).write(FILE)
         print(FILE)
     return 0
 

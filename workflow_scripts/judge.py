@@ -4,12 +4,13 @@
 
 Each of the folders holds one mask an image (images without loss, or shards of this workflow), named as the
 images are: 0 background, i the i-th class, 255 ignored. The images and their labels are a folder and a table
-(CSV: image, labels), or those of a split of a dataset that was prepared (`--index`, `--split`). Evidence is
-read off images, labels and masks alone: colours and edges, agreement with a dense CRF, with labels and, of
-several sets, with each other. What it is worth was found once on data that `--help` names at its end. Prints
+(CSV: image, labels), or those of a split of a dataset that was prepared (`--index`, `--split`).
+
+Evidence is read off images, labels and masks alone: colours and edges, agreement with a dense CRF and with
+the labels, smoothness and size of regions. What it is worth was found once, on the data named below. Prints
 the ranking, with the probability that a set is better than the next; with `--out` writes `sets.csv`,
-`classes.csv`, `images.csv` (what is predicted of each image, by how much its correction would raise the mIoU,
-in which order to look at the images, and how far the sets differ on it) and all of it as `judged.json`.
+`classes.csv`, `images.csv` (what is predicted of each image, by how much its correction would raise the
+mIoU, in which order to look at the images, and how far the sets differ on it) and all of it as `judged.json`.
 """
 
 import csv
@@ -33,7 +34,7 @@ from workflow_scripts.datasets.parallel import in_threads
 from workflow_scripts.datasets.table import choose_classes, find_images, make_ids, read_table
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.truth import Masks, masks_below
-from workflow_scripts.judging.mask_evidence import TOGETHER, RegionEvidence, evidence
+from workflow_scripts.judging.mask_evidence import RegionEvidence, evidence
 from workflow_scripts.judging.predicted_quality import (
     Estimate,
     Judgement,
@@ -47,7 +48,6 @@ from workflow_scripts.storage.atomic import atomic_path
 logger = logging.getLogger(__name__)
 
 SHOWN = 5
-AGREEMENT = TOGETHER.index("agreement")
 
 
 class Files(StageFiles):
@@ -203,7 +203,7 @@ def gathered(
         agreements = []
         for kept, regions in zip(sets, of_sets, strict=True):
             kept.add(position, regions)
-            agreements += [region.values[AGREEMENT] if region.share else 0.0 for region in regions]
+            agreements += [region.agreement for region in regions]
         if len(sets) > 1:
             differences[position] = 1 - np.mean(agreements)
     return sets, differences
@@ -217,7 +217,7 @@ def judged(files: Files) -> Result:
     judgements = []
     for name, kept in zip(names, sets, strict=True):
         try:
-            judgements.append(judge(kept.table(), len(classes), len(images), len(sets)))
+            judgements.append(judge(kept.table(), len(classes), len(images)))
         except InputError as error:
             raise InputError(f"set {name}: {error}") from error
     return Result(

@@ -23,8 +23,7 @@ CRF = CrfSettings(gaussian_sxy=1, bilateral_sxy=16)
 SMOOTH = 2
 _FLAT = 1e-3
 
-ALONE = ("colours", "edges", "refined", "smooth", "extent", "touching")
-TOGETHER = (*ALONE, "agreement", "support")
+KINDS = ("colours", "edges", "refined", "smooth", "extent", "touching")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +34,20 @@ class RegionEvidence:
         number: Class of the region, 0 for background.
         share: Its share of the image's pixels.
         expected: Whether the image's labels name it; background is always expected.
-        values: Evidence in the order of `TOGETHER`: `colours`, share of the colours' variance that lies
+        values: Evidence in the order of `KINDS`: `colours`, share of the colours' variance that lies
             between region and rest, beyond what the same region explains of the mirror images; `edges`, mean
             rank (0…1) of the colour gradient along its border; `refined`, IoU with itself after a dense CRF;
             `smooth`, IoU with itself after a majority filter; `extent`, square root of its share;
-            `touching`, its share of the image's border; `agreement`, mean IoU with the other sets' region of
-            the class, and `support`, the mean share of the other sets that name a pixel so.
+            `touching`, its share of the image's border.
+        agreement: Mean IoU with the other sets' region of the class; NaN without other sets. It tells where
+            sets differ, and takes no part in a prediction: what it is worth depends on which the others are.
     """
 
     number: int
     share: float
     expected: bool
     values: np.ndarray
+    agreement: float
 
 
 def reduced(image: np.ndarray, masks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -95,13 +96,14 @@ def evidence(
         for position, number in enumerate(numbers):
             region = inside[which, position]
             expected = number == 0 or number in labels
+            others = np.delete(inside[:, position], which, axis=0)
+            agreement = float(np.mean([iou(region, o) for o in others])) if len(others) else np.nan
             if not region.any():
                 if expected:
-                    empty = np.full(len(TOGETHER), np.nan)
-                    regions.append(RegionEvidence(number, 0.0, expected, empty))
+                    empty = np.full(len(KINDS), np.nan)
+                    regions.append(RegionEvidence(number, 0.0, expected, empty, agreement))
                 continue
             share = float(region.mean())
-            others = np.delete(inside[:, position], which, axis=0)
             values = (
                 colours.separation(region),
                 _along_border(ranks, region),
@@ -109,10 +111,8 @@ def evidence(
                 iou(region, smoothed(region)),
                 np.sqrt(share),
                 _touching(region),
-                np.mean([iou(region, other) for other in others]) if len(others) else np.nan,
-                others[:, region].mean() if len(others) else np.nan,
             )
-            regions.append(RegionEvidence(number, share, expected, np.array(values)))
+            regions.append(RegionEvidence(number, share, expected, np.array(values), agreement))
         found.append(regions)
     return found
 

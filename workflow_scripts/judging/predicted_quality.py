@@ -10,7 +10,7 @@ that took no part in the fit is part of the calibration too.
 import json
 import math
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -20,18 +20,17 @@ import numpy as np
 
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.confusion import mean_of_present
-from workflow_scripts.judging.mask_evidence import ALONE, TOGETHER, RegionEvidence
+from workflow_scripts.judging.mask_evidence import KINDS, RegionEvidence
 
 FILE = Path(__file__).with_name("calibration.json")
 # Quantile of the normal distribution that holds 90 % in the middle.
 NINETY = 1.6449
 _LEAST, _MOST = 0.01, 0.99
-OFTEN = 10
 
 
 @dataclass(frozen=True)
-class Weights:
-    """Of one kind of evidence: those of regions, and what is known of the errors of their means.
+class Calibration:
+    """Weights of the evidence, and what is known of the errors of what they predict.
 
     Attributes:
         foreground: Weights of `design`'s columns for regions of classes.
@@ -42,6 +41,7 @@ class Weights:
         class_level: Intercept and slope of the IoU of classes.
         class_error: Standard deviation of the IoU of a class that many images show, and the part that falls
             with the number of images, as variance times images.
+        fitted_on: Run, split, trial and method of the masks that it was fitted on.
     """
 
     foreground: tuple[float, ...]
@@ -51,19 +51,7 @@ class Weights:
     pair_error: float = 0.0
     class_level: tuple[float, float] = (0.0, 1.0)
     class_error: tuple[float, float] = (0.0, 0.0)
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Weights for a single set of masks and for several, and the data that they were fitted on."""
-
-    alone: Weights
-    together: Weights
     fitted_on: tuple[str, ...] = ()
-
-    def of(self, sets: int) -> tuple[Weights, tuple[str, ...]]:
-        """Weights for a number of sets, and the evidence that they weigh."""
-        return (self.alone, ALONE) if sets == 1 else (self.together, TOGETHER)
 
     def write(self, path: Path) -> None:
         """Write as JSON."""
@@ -73,15 +61,11 @@ class Calibration:
     def read(cls, path: Path) -> "Calibration":
         """Read what `write` wrote."""
         values = json.loads(path.read_text(encoding="utf-8"))
-        alone, together = (_weights(values[name]) for name in ("alone", "together"))
-        return cls(alone, together, tuple(values["fitted_on"]))
-
-
-def _weights(values: Mapping[str, Any]) -> Weights:
-    given: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-    }
-    return Weights(**given)
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**given)
 
 
 @cache
@@ -104,11 +88,11 @@ def design(evidence: np.ndarray) -> np.ndarray:
     return np.concatenate([np.ones((len(evidence), 1)), evidence, products], axis=1)
 
 
-def region_iou(numbers: np.ndarray, evidence: np.ndarray, weights: Weights) -> np.ndarray:
+def region_iou(numbers: np.ndarray, evidence: np.ndarray, calibration: Calibration) -> np.ndarray:
     """Predicted IoU in 0.01…0.99 of regions of classes `numbers` [n] with evidence [n, k]."""
     columns = design(evidence)
-    foreground = columns @ np.asarray(weights.foreground)
-    background = columns @ np.asarray(weights.background)
+    foreground = columns @ np.asarray(calibration.foreground)
+    background = columns @ np.asarray(calibration.background)
     return np.where(numbers == 0, background, foreground).clip(_LEAST, _MOST)
 
 
@@ -135,7 +119,7 @@ class SetOfMasks:
             np.array(self._numbers, np.intp),
             np.array(self._shares, np.float64),
             np.array(self._expected, bool),
-            np.array(self._values, np.float64).reshape(-1, len(TOGETHER)),
+            np.array(self._values, np.float64).reshape(-1, len(KINDS)),
         )
 
 
@@ -149,19 +133,16 @@ class RegionTable:
     expected: np.ndarray
     values: np.ndarray
 
-    def evidence(self, kinds: int) -> np.ndarray:
-        """The first `kinds` kinds of evidence, and two that the labels give, float64 [n, kinds + 2].
+    @property
+    def evidence(self) -> np.ndarray:
+        """`values`, and 1 over the number of labels of the image: of one label it is known which it is.
 
-        These are 1 over the number of labels of the image (which of them a region is, is then known), and
-        n / (n + 10) with n the number of images that show the class: networks learn rare classes badly.
+        float64 [n, len(KINDS) + 1]; 0 for regions without pixels.
         """
         classes = self.expected & (self.numbers > 0)
         labels = np.bincount(self.images[classes], minlength=self.images.max(initial=0) + 1)
-        shown = np.bincount(self.numbers[self.expected], minlength=256)[self.numbers]
-        context = np.stack([
-            1 / np.maximum(labels[self.images], 1), shown / (shown + OFTEN)
-        ])  # fmt: skip
-        return np.concatenate([np.nan_to_num(self.values[:, :kinds]), context.T], axis=1)
+        alone = 1 / np.maximum(labels[self.images], 1)
+        return np.concatenate([np.nan_to_num(self.values), alone[:, None]], axis=1)
 
     @property
     def judged(self) -> np.ndarray:
@@ -262,14 +243,13 @@ class Judgement:
     image_iou: np.ndarray
 
 
-def judge(regions: RegionTable, classes: int, images: int, sets: int) -> Judgement:
-    """Predict the quality of one of some sets of masks by the published calibration.
+def judge(regions: RegionTable, classes: int, images: int) -> Judgement:
+    """Predict the quality of a set of masks by the published calibration.
 
     Args:
         regions: Evidence on the set's regions.
         classes: C, the number of classes.
         images: How many images there are.
-        sets: How many sets are judged together.
 
     Raises:
         InputError: No mask has a pixel of any class, so that there is nothing to judge.
@@ -279,35 +259,34 @@ def judge(regions: RegionTable, classes: int, images: int, sets: int) -> Judgeme
             "no mask of the set has a pixel of a class that its image's labels name; check the numbers of "
             "the classes, and the table of labels"
         )
-    weights, kinds = published().of(sets)
-    counts = predicted_counts(regions, weights, len(kinds))
+    calibration = published()
+    counts = predicted_counts(regions, calibration)
     iou = counts.class_iou(classes)
     shown = np.bincount(regions.numbers[regions.expected], minlength=classes + 1)
-    (level, slope), (base, fall) = weights.class_level, weights.class_error
+    (level, slope), (base, fall) = calibration.class_level, calibration.class_error
     by_class = {
         int(number): Estimate.around(
             level + slope * iou[number], math.sqrt(base**2 + fall / max(1, shown[number]))
         )
         for number in np.flatnonzero(~np.isnan(iou))
     }
-    level, slope = weights.level
+    level, slope = calibration.level
     mean = level + slope * float(mean_of_present(iou))
     return Judgement(
-        Estimate.around(mean, weights.error),
+        Estimate.around(mean, calibration.error),
         by_class,
         slope * counts.gains(classes, images),
         counts.image_iou(images),
     )
 
 
-def predicted_counts(regions: RegionTable, weights: Weights, kinds: int) -> PredictedCounts:
+def predicted_counts(regions: RegionTable, calibration: Calibration) -> PredictedCounts:
     """Predicted counts of a set's regions."""
-    iou = region_iou(regions.numbers, regions.evidence(kinds), weights)
-    return PredictedCounts.of(regions, iou)
+    return PredictedCounts.of(regions, region_iou(regions.numbers, regions.evidence, calibration))
 
 
 def better(one: Judgement, other: Judgement) -> float:
     """Probability that the true mean IoU of one set exceeds that of another one of the same images."""
-    error = published().together.pair_error
     difference = one.miou.value - other.miou.value
-    return 0.5 * (1 + math.erf(difference / (math.sqrt(2) * max(error, 1e-9))))
+    error = max(published().pair_error, 1e-9)
+    return 0.5 * (1 + math.erf(difference / (math.sqrt(2) * error)))
