@@ -5,7 +5,7 @@ CORES ?= all
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo study test lint bench bench-demo docs pictures clean help
+.PHONY: demo study test test-all lint bench bench-demo docs site pictures clean help
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -28,8 +28,14 @@ demo: $(VENV)/.runtime  ## run the whole workflow on the embedded demo
 study: $(VENV)/.runtime  ## the demo at three trials and three thresholds, with the fully supervised reference
 	snakemake --cores $(CORES) all --configfile config/config.yaml config/study.yaml
 
-test: $(VENV)/.development  ## run the tests
-	python -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
+PYTEST := python -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
+SLOW := workflow or browser or slurm
+
+test: $(VENV)/.development  ## run the fast tests
+	$(PYTEST) -m "not ($(SLOW))"
+
+test-all: test  ## run all tests: also whole workflows, pages in a browser, and a real Slurm where it is installed
+	$(PYTEST) -m "$(SLOW)" --durations=25
 
 lint: $(VENV)/.development  ## formatting, linting, types
 	ruff format --check .
@@ -38,11 +44,14 @@ lint: $(VENV)/.development  ## formatting, linting, types
 	snakefmt --check Snakefile rules
 	snakemake --lint
 
-docs: $(VENV)/.runtime  ## write config/README.md, config/schema.json and the rule graph of README.md anew
+docs: $(VENV)/.runtime  ## write config/README.md, config/schema.json and the rule graph of CONTRIBUTING.md anew
 	python -m tools.documentation
 
+site: $(VENV)/.development  ## make the documentation's site in site/
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+
 # The explorer opens with an image from the middle of the ranking; the threshold is lower than the best of both methods.
-pictures:  ## make the README's pictures from the demo's results (needs Chromium)
+pictures:  ## make the pictures of README and docs from the demo's results (needs Chromium)
 	cp results/demo/figures/sweep_curves.svg docs/sweep_curves.svg
 	profile=$$(mktemp -d); trap 'rm -rf "$$profile"' EXIT; chromium --headless --no-sandbox --disable-gpu --hide-scrollbars \
 		--no-first-run --disable-background-networking --disable-component-update --user-data-dir="$$profile" \

@@ -15,4 +15,4 @@ if workflow.is_main_process and unlock_after_kill(Path(".snakemake").absolute())
 
 
 onerror:
-    print(explain_failure(log, sys.argv[1:]), file=sys.stderr)
+    print(explain_failure(log, sys.argv[1:], Path(plan.folder)), file=sys.stderr)

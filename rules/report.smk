@@ -44,6 +44,7 @@ rule make_pages:
     input:
         summary=rules.summarise.output.summary,
         differences=rules.summarise.output.differences,
+        index=plan.index,
         configuration=rules.record_configuration.output,
         figures=rules.plot_figures.output,
     output:
@@ -75,7 +76,7 @@ rule make_pages:
         "Front page, table and provenance of the report"
     shell:
         "python -m workflow_scripts.make_pages "
-        "--summary {input.summary:q} --differences {input.differences:q} "
+        "--summary {input.summary:q} --differences {input.differences:q} --index {input.index:q} "
         "--configuration {input.configuration:q} --figures {input.figures:q} "
         "--front-page {output.front_page:q} --summary-table {output.summary_table:q} "
         "--provenance {output.provenance:q} {params.settings} --threads {threads} --log {log:q}"

@@ -23,7 +23,8 @@ from workflow_scripts.refinement.thresholding import dataset_labels, local_label
 from workflow_scripts.storage.activations import ActivationReader, ActivationWriter
 from workflow_scripts.storage.masks import IGNORE, MaskReader, MaskWriter, encode_mask
 
-CLASSES = ("cat", "dog & <co>")
+# The second has what formulas, wildcards, pages and narrow columns trip over, in two scripts.
+CLASSES = ("cat", r"dog & <co>, 100% $x_1^2$ \alpha_b كلب صغير " + "with_a_very_long_name_" * 3)
 METHODS = ("cam", "amn", "full")
 SOURCES = ("t0.50", "t0.30")
 SHARDS = ("train-00", "val-00")

@@ -1,7 +1,7 @@
 """What the project says about itself, made from what it does.
 
 `python -m tools.documentation` (or `make docs`) writes config/README.md and
-config/schema.json from the typed settings, and the rule graph in README.md from the workflow.
+config/schema.json from the typed settings, and the rule graph in CONTRIBUTING.md from the workflow.
 """
 
 import inspect
@@ -273,19 +273,17 @@ def between(text: str, begin: str, end: str, content: str) -> str:
     return f"{before}{begin}\n\n{content}\n\n{end}{after}"
 
 
-def with_graph(readme: str, graph: str) -> str:
-    """README.md with the rule graph between its markers."""
-    return between(readme, GRAPH_BEGIN, GRAPH_END, f"```mermaid\n{graph}\n```")
+def with_graph(page: str, graph: str) -> str:
+    """A page with the rule graph between its markers."""
+    return between(page, GRAPH_BEGIN, GRAPH_END, f"```mermaid\n{graph}\n```")
 
 
 def main() -> None:
     """Write everything."""
     (ROOT / "config" / "README.md").write_text(configuration_page(), encoding="utf-8")
     (ROOT / "config" / "schema.json").write_text(schema(), encoding="utf-8")
-    readme = ROOT / "README.md"
-    readme.write_text(
-        with_graph(readme.read_text(encoding="utf-8"), rule_graph()), encoding="utf-8"
-    )
+    page = ROOT / "CONTRIBUTING.md"
+    page.write_text(with_graph(page.read_text(encoding="utf-8"), rule_graph()), encoding="utf-8")
 
 
 if __name__ == "__main__":

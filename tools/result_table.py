@@ -1,11 +1,11 @@
-"""The table of results in README.md, from the summary of a run.
+"""The table of results in docs/results.md, and its short form in README.md, from the summary of a run.
 
 `python -m tools.result_table results/study/summary.json` writes it anew.
 """
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,10 @@ ACTIVATION_COLUMNS = {
 }
 
 
+# What README shows of them.
+SHORT = ("best_miou", "mean_miou", "plateau", "auto")
+
+
 def _cell(figure: Mapping[str, Any] | None, factor: float = 1.0, unit: str = "") -> str:
     """Mean ± standard deviation; empty for what was not computed."""
     if figure is None:
@@ -31,25 +35,31 @@ def _cell(figure: Mapping[str, Any] | None, factor: float = 1.0, unit: str = "")
     return f"{mean}{spread}{unit}"
 
 
-def result_table(summary: Mapping[str, Any], split: str = "val") -> str:
+def result_table(summary: Mapping[str, Any], split: str = "val", only: Collection[str] = ()) -> str:
     """Markdown: a row for each method; activations on `split`, then a network for each threshold.
 
     Args:
         summary: Content of summary.json.
         split: Split of the figures.
+        only: Names of the figures and thresholds to show; all if empty.
     """
+    columns = {
+        name: title for name, title in ACTIVATION_COLUMNS.items() if not only or name in only
+    }
     methods = summary["methods"]
     thresholds = sorted(
-        {key for method in methods.values() for key in method.get("by_threshold", {})}
+        key
+        for key in {key for method in methods.values() for key in method.get("by_threshold", {})}
+        if not only or key in only
     )
-    heads = [f"activations: {title}" for title in ACTIVATION_COLUMNS.values()]
+    heads = [f"activations: {title}" for title in columns.values()]
     heads += [f"network from masks at {threshold}" for threshold in thresholds]
     lines = [f"| method | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
     for name, method in methods.items():
         figures = method.get("activations", {}).get(split, {})
         cells = [
             _cell(figures.get(key), 100, " %") if key == "plateau" else _cell(figures.get(key))
-            for key in ACTIVATION_COLUMNS
+            for key in columns
         ]
         for threshold in thresholds:
             # A reference that needs no threshold stands in every column.
@@ -63,11 +73,14 @@ def result_table(summary: Mapping[str, Any], split: str = "val") -> str:
 
 
 def main() -> None:
-    """Write the table into README.md."""
+    """Write the tables into docs/results.md and README.md."""
     summary = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    readme = ROOT / "README.md"
-    text = between(readme.read_text(encoding="utf-8"), BEGIN, END, result_table(summary))
-    readme.write_text(text, encoding="utf-8")
+    for name, only in (("docs/results.md", ()), ("README.md", SHORT)):
+        page = ROOT / name
+        text = between(
+            page.read_text(encoding="utf-8"), BEGIN, END, result_table(summary, only=only)
+        )
+        page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

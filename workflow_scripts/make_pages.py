@@ -1,8 +1,8 @@
 """Write the report's pages of words and tables: front page, table of all figures, provenance.
 
-Reads summary.json and differences.csv of the run, its resolved configuration (YAML) and its plots; writes
-three self-contained HTML pages. The front page says whether the run supports the claim, from its numbers,
-and shows the plots.
+Reads summary.json and differences.csv of the run, its resolved configuration (YAML), the counts of images
+beside its index and its plots; writes three self-contained HTML pages. The front page says whether the run
+supports the claim, from its numbers, and shows the plots.
 """
 
 import sys
@@ -13,6 +13,7 @@ import yaml
 from pydantic import Field
 
 from workflow_scripts.console.stage import NoSettings, StageFiles, run_stage
+from workflow_scripts.datasets.consistency import read_survey
 from workflow_scripts.errors import InputError
 from workflow_scripts.report.pages import front_page, summary_table
 from workflow_scripts.report.provenance import provenance_page
@@ -28,6 +29,9 @@ class Files(StageFiles):
     summary: Path = Field(description="summary.json of the run")
     differences: Path = Field(description="differences.csv of the run")
     configuration: Path = Field(description="resolved configuration (YAML), shown as it is")
+    index: Path = Field(
+        description="index.csv; dataset.json beside it has the counts, where there is one"
+    )
     figures: tuple[Path, ...] = Field((), description="plots (SVG) for the front page")
     trials: tuple[int, ...] = Field((), description="numbers of the trials")
     seeds: tuple[int, ...] = Field((), description="random seed of each trial, in their order")
@@ -54,12 +58,13 @@ def work(files: Files, settings: NoSettings) -> None:
     seeds = dict(zip(files.trials, files.seeds, strict=True))
     imported = validate(CheckpointSettings, given, str(files.configuration)).files
     code = Path(__file__).resolve().parent
+    survey = read_survey(files.index)
     pages = {
         files.front_page: front_page(
-            summary, read_table(files.differences), evaluated_split(summary), files.figures
+            summary, read_table(files.differences), evaluated_split(summary), files.figures, survey
         ),
         files.summary_table: summary_table(summary),
-        files.provenance: provenance_page(summary, configuration, seeds, imported, code),
+        files.provenance: provenance_page(summary, configuration, seeds, imported, code, survey),
     }
     for path, text in pages.items():
         with atomic_path(path) as temporary:

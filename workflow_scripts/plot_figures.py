@@ -18,6 +18,7 @@ from workflow_scripts.console.stage import NoSettings, run_stage
 from workflow_scripts.errors import InputError
 from workflow_scripts.report import network_figures, threshold_figures
 from workflow_scripts.report.catalogue import planned_figures
+from workflow_scripts.report.figure_style import fonts_for
 from workflow_scripts.report.run_data import Draw, RunData, evaluated_split
 
 logger = logging.getLogger(__name__)
@@ -68,11 +69,12 @@ def work(files: Files, settings: NoSettings) -> None:
         files.histories,
     )
     with_masks = evaluated_split(run.summary) is not None
-    for name in files.figures or planned_figures(with_masks, files.methods, files.sources):
-        if name not in DRAW:
-            raise InputError(f"figure {name!r}: unknown; known are {', '.join(DRAW)}")
-        DRAW[name](run, files.output / name)
-        logger.info("%s", files.output / name)
+    with fonts_for(run.summary["classes"]):
+        for name in files.figures or planned_figures(with_masks, files.methods, files.sources):
+            if name not in DRAW:
+                raise InputError(f"figure {name!r}: unknown; known are {', '.join(DRAW)}")
+            DRAW[name](run, files.output / name)
+            logger.info("%s", files.output / name)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

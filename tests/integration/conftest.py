@@ -4,13 +4,14 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.warm_python import interpreter
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PARTS = ("Snakefile", "rules", "workflow_scripts", "config", "envs", "profiles", "resources")
@@ -47,12 +48,13 @@ class Checkout:
     base: tuple[str, ...] = ("config/config.yaml",)
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake on the tiny configuration."""
+        """Run Snakemake on the tiny configuration, and its jobs, in a Python that is warm."""
+        python = interpreter()
         command = [
-            sys.executable, "-m", "snakemake", *arguments, "--cores", "2",
+            str(python), "-m", "snakemake", *arguments, "--cores", "2",
             "--configfile", *self.base, "tiny.yaml",
         ]  # fmt: skip
-        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        environment = {**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}"}
         done = subprocess.run(
             command,
             cwd=self.folder,
@@ -107,6 +109,13 @@ def copy_checkout(target: Path, *base: str) -> Checkout:
         else:
             shutil.copy2(source, target / part)
     return Checkout(target, base) if base else Checkout(target)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of this folder: they take minutes together."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.workflow)
 
 
 @pytest.fixture(scope="session")

@@ -83,7 +83,9 @@ def _counted(changes: dict[str, Any], folder: Path) -> dict[str, float]:
 
 
 def _by_stage(names: set[str]) -> dict[str, float]:
-    return dict(Counter(name.split("/")[0] for name in names))
+    """Jobs of each stage; those of `train` and `infer` for each method apart."""
+    stages = (re.sub(r"^(train|infer)/\d+-(\w+).*", r"\1 \2", name) for name in names)
+    return dict(Counter(stage.split("/")[0] for stage in stages))
 
 
 def test_all_of_a_configurations_own_jobs_count(left: set[str], tmp_path: Path) -> None:

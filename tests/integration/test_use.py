@@ -2,11 +2,11 @@
 
 import shutil
 import subprocess
-import sys
 
 import yaml
 
 from tests.integration.conftest import TINY_TRAINING
+from tests.warm_python import interpreter
 from workflow_scripts.datasets.images import read_mask
 from workflow_scripts.datasets.index import read_index
 from workflow_scripts.settings.base import render_flags
@@ -28,7 +28,7 @@ BOUNDARY = {
 
 def command(checkout, *words: object) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", *map(str, words)],
+        [interpreter(), "-m", *map(str, words)],
         cwd=checkout.folder,
         capture_output=True,
         text=True,

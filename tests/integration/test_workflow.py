@@ -42,7 +42,7 @@ def test_summary_has_every_section(tiny_run):
         assert figures["by_threshold"].keys() == {"auto"}
         assert figures["segmentation"]["val"]["miou"]["std"] is None
         assert set(figures["segmentation"]["val"]["per_class"]) >= set(summary["classes"])
-    assert {"train", "train_segmentation"} <= set(summary["seconds"])
+    assert {"train cam", "train amn", "infer amn", "train_segmentation"} <= set(summary["seconds"])
 
 
 def test_chosen_thresholds_are_shown(tiny_run):

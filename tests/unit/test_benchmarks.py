@@ -64,6 +64,16 @@ def test_repeats_are_averaged_and_memory_is_the_largest(tmp_path: Path) -> None:
     }
 
 
+def test_methods_of_a_stage_count_apart(tmp_path: Path) -> None:
+    for name in ("train/0-cam", "train/1-cam", "train/0-amn", "infer/0-my_amn-train_aug-00"):
+        write(tmp_path, name)
+    assert {stage: cost.seconds for stage, cost in Benchmarks(tmp_path).costs().items()} == {
+        "train cam": 5.0,
+        "train amn": 2.5,
+        "infer my_amn": 2.5,
+    }
+
+
 @pytest.mark.parametrize("rows", ["", "x\t1\n"])
 def test_what_is_no_benchmark_is_named(tmp_path: Path, rows: str) -> None:
     path = write(tmp_path, "train_cam/0", rows)

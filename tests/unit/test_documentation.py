@@ -1,6 +1,9 @@
 """Documents are in step with what they describe."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,8 @@ from tools.documentation import (
     schema,
     with_graph,
 )
-from tools.result_table import BEGIN, END, result_table
+from tools.result_table import BEGIN, END, SHORT, result_table
+from tools.site_pages import _link
 from tools.threshold_table import BEGIN as RULES_BEGIN
 from tools.threshold_table import END as RULES_END
 from tools.threshold_table import tables as rule_tables
@@ -22,6 +26,16 @@ from workflow_scripts.planning.configuration import WorkflowSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+RESULTS = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+DOCUMENTS = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+    )
+}
 RENEW = "run `make docs`"
 
 
@@ -34,7 +48,7 @@ def test_schema_is_in_step():
 
 
 def test_rule_graph_is_in_step():
-    assert with_graph(README, rule_graph()) == README, RENEW
+    assert with_graph(CONTRIBUTING, rule_graph()) == CONTRIBUTING, RENEW
 
 
 def test_every_key_is_described():
@@ -93,8 +107,30 @@ def test_result_table_by_hand():
     assert rows[-1] == "Run `study`: 400 train images, 120 val images, 3 trials."
 
 
-def test_the_readme_has_a_place_for_results():
-    assert "| AMN | 1 |" in between(README, BEGIN, END, "| AMN | 1 |")
+@pytest.mark.parametrize("page", [README, RESULTS], ids=["README", "results"])
+def test_pages_have_a_place_for_results(page):
+    assert "| AMN | 1 |" in between(page, BEGIN, END, "| AMN | 1 |")
+
+
+def test_the_short_table_is_a_part_of_the_long_one():
+    """Both are of one run."""
+
+    rows = [
+        [
+            [cell.strip() for cell in row.strip("| ").split("|")]
+            for row in part
+            if row.startswith("|")
+        ]
+        for part in (
+            page[page.index(BEGIN) : page.index(END)].splitlines() for page in (README, RESULTS)
+        )
+    ]
+    short, full = ({head: cells for head, *cells in zip(*table, strict=True)} for table in rows)
+    assert len(short) == len(SHORT) + 1 and short.items() <= full.items()
+
+
+def test_the_readme_is_short():
+    assert len(README.encode()) <= 9 * 1024
 
 
 def test_tables_of_rules_by_hand():
@@ -134,18 +170,58 @@ def test_the_document_of_rules_has_a_place_for_them():
     assert "| otsu |" in between(text, RULES_BEGIN, RULES_END, "| otsu |")
 
 
-def test_what_the_readme_names_exists():
-    for link in re.findall(r"\]\(([^)#]+)\)", README):
-        assert link.startswith("https://") or (ROOT / link).exists(), link
-    for name in re.findall(r"\b(?:config|envs|resources|slurm|rules|tests)/[\w./-]*\w", README):
-        assert (ROOT / name).exists(), name
-    for module in re.findall(r"python -m\s((?:workflow_scripts|tools)\.[\w.]+)", README):
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_what_a_document_names_exists(name):
+    page, folder = DOCUMENTS[name], (ROOT / name).parent
+    for link in re.findall(r"\]\(([^)#\s]+)", page):
+        place = folder / link.replace("reference/configuration.md", "../config/README.md").replace(
+            "contributing.md", "../CONTRIBUTING.md"
+        )
+        assert link.startswith("https://") or place.exists(), link
+    for found in re.findall(r"\b(?:config|envs|resources|slurm|rules|tests)/[\w./-]*\w", page):
+        assert (ROOT / found).exists() or "{" in page, found
+    for module in re.findall(r"python -m\s((?:workflow_scripts|tools)\.[\w.]+)", page):
         assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
 
 
-def test_commands_of_the_readme_exist():
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"\bmake ([a-z]+)`", README)) | set(
-        re.findall(r"^make ([a-z]+)", README, re.MULTILINE)
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_commands_of_a_document_exist(name):
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z-]+)`", DOCUMENTS[name])) | set(
+        re.findall(r"^make ([a-z-]+)", DOCUMENTS[name], re.MULTILINE)
     )
-    assert named and named <= targets, named - targets
+    assert named <= targets, named - targets
+    assert named or name != "README.md"
+
+
+def test_the_site_has_every_page_and_no_broken_link(tmp_path):
+    """As in CI, with the warnings of the builder as errors."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    pages = {
+        path.relative_to(tmp_path).as_posix(): path.read_text() for path in tmp_path.rglob("*.html")
+    }
+    assert {"index.html", "photographs.html", "reference/configuration.html"} <= pages.keys()
+    for name, page in pages.items():
+        loaded = re.findall(r"<(?:script|link|img)[^>]* (?:src|href)=\"?(https?://[^\"\s>]+)", page)
+        assert [address for address in loaded if "canonical" not in address] == [], name
+
+
+def test_links_of_the_site_follow_pages_from_outside():
+    assert (
+        _link("Python", "../workflow_scripts/train.py", "docs/use.md", "use.md")
+        == "`workflow_scripts/train.py`"
+    )
+    assert (
+        _link("all keys", "config/README.md#x", "README.md", "index.md")
+        == "[all keys](reference/configuration.md#x)"
+    )
+    assert (
+        _link("use", "../docs/use.md", "config/README.md", "reference/configuration.md")
+        == "[use](../use.md)"
+    )
+    assert _link("gone", "gone.md", "docs/use.md", "use.md") == "[gone](gone.md)"

@@ -45,7 +45,7 @@ def test_the_screen_shows_rule_tail_and_how_to_go_on(tmp_path):
     log = tmp_path / "snakemake.log"
     log.write_text(LOG.format(folder=tmp_path))
     (tmp_path / "refine_seeds.log").write_text("".join(f"line {number}\n" for number in range(100)))
-    screen = explain_failure([str(log)], ["--profile", "slurm", "all"])
+    screen = explain_failure([str(log)], ["--profile", "slurm", "all"], tmp_path / "results")
     assert f"refine_seeds failed. The end of {tmp_path}/refine_seeds.log:" in screen
     assert "line 99" in screen and "line 50" not in screen
     assert "no log was written" in screen
@@ -59,13 +59,32 @@ def test_a_rule_without_a_log_is_named_too(tmp_path):
     log.write_text("Error in rule make_a:\n    jobid: 1\n" + LOG.format(folder=tmp_path))
     rules = [failure.rule for failure in read_failures(log.read_text())]
     assert rules == ["make_a", "train_cam", "refine_seeds"]
-    assert f"make_a failed: see {log}" in explain_failure([str(log)], ["all"])
+    assert f"make_a failed: see {log}" in explain_failure([str(log)], ["all"], tmp_path / "results")
 
 
 def test_without_a_log_it_still_says_how_to_go_on(tmp_path):
-    screen = explain_failure([str(tmp_path / "missing")], ["all"])
+    screen = explain_failure([str(tmp_path / "missing")], ["all"], tmp_path / "results")
     assert "snakemake all --rerun-incomplete" in screen
-    assert explain_failure([], ["all"]) == screen
+    assert explain_failure([], ["all"], tmp_path / "results") == screen
+
+
+def test_named_results_of_an_earlier_run_are_told(tmp_path):
+    """A page that was asked for and lies there would be taken for today's."""
+    run = tmp_path / "results" / "mine"
+    run.mkdir(parents=True)
+    old, new, other = run / "report.html", run / "summary.json", tmp_path / "mine.yaml"
+    for path in (old, new, other):
+        path.write_text("")
+    os.utime(old, (1, 1))
+    os.utime(other, (1, 1))
+    # What is made while this run goes on is as old as it says.
+    os.utime(new, (2**33, 2**33))
+    asked = [str(old), str(new), str(run / "none.csv"), "all", "--configfile", str(other)]
+    screen = explain_failure([], asked, run)
+    told, _, command = screen.partition("What is done is kept.")
+    assert str(old) in told and "earlier run" in told
+    assert str(new) not in told and str(other) not in told and "none.csv" not in told
+    assert str(old) in command
 
 
 def test_the_command_is_quoted_and_not_repeated():

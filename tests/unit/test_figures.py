@@ -1,13 +1,18 @@
 import json
+import shutil
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib import font_manager, rcParams
 
 from tests.report_run import CLASSES, SHARDS, TRIALS, FinishedRun, build_run
 from workflow_scripts import compare, make_gallery, make_pages, plot_figures
+from workflow_scripts.datasets.consistency import Described, write_dataset
+from workflow_scripts.datasets.index import IndexRow
 from workflow_scripts.evaluation.run_results import RunFolder
 from workflow_scripts.evaluation.threshold_sweep import ThresholdSweep, even_thresholds
 from workflow_scripts.report.catalogue import (
@@ -26,6 +31,7 @@ from workflow_scripts.report.comparison import (
     read_run,
     text_table,
 )
+from workflow_scripts.report.figure_style import canvas, fonts_for, label_of
 from workflow_scripts.report.names import colours_of, compared_pair, method_name
 from workflow_scripts.report.run_data import Curve, RunData
 from workflow_scripts.report.threshold_figures import (
@@ -53,7 +59,7 @@ def draw(run: FinishedRun, output: Path, *extra: str) -> int:
 
 
 def pages(run: FinishedRun, folder: Path, *figures: Path) -> dict[str, str]:
-    flags = [*run.flags("summary", "differences", "trials"), "--seeds", "3", "4"]
+    flags = [*run.flags("summary", "differences", "index", "trials"), "--seeds", "3", "4"]
     flags += ["--configuration", str(run.path / "config.yaml")]
     if figures:
         flags += ["--figures", *map(str, figures)]
@@ -415,3 +421,66 @@ def test_networks_at_chosen_thresholds_stand_where_those_lie() -> None:
     chosen = {"pseudo_masks": {"train": {"threshold": {"mean": 0.42, "std": None, "values": []}}}}
     points = network_points({"0.30": network, "auto": network | chosen, "validation": network})
     assert points == {"0.30": (0.3, 60.0, 0.0), "auto": (0.42, 60.0, 0.0)}
+
+
+@pytest.mark.parametrize("figure", ["per_class_iou.svg", "confusion.svg"])
+def test_figures_show_names_as_they_are_written(run, tmp_path, figure):
+    assert draw(run, tmp_path, "--figures", figure) == 0
+    # Of each label's text Matplotlib leaves a comment beside its outlines.
+    assert f"<!-- {escape(label_of(CLASSES[1]))} -->" in (tmp_path / figure).read_text()
+    assert len(label_of(CLASSES[1])) < len(CLASSES[1])
+
+
+def test_formulas_in_a_name_are_letters(tmp_path):
+    """`$x_1^2$` would be a formula, and `$x_$` an error of its syntax."""
+    with canvas(tmp_path / "f.svg", 2, 2) as figure:
+        figure.text(0.1, 0.5, r"$x_$ \\alpha_b")
+    assert r"$x_$ \\alpha_b" in (tmp_path / "f.svg").read_text()
+
+
+def test_what_no_font_shows_is_said_once(tmp_path, caplog, monkeypatch):
+    private = "猫"
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [])
+    with fonts_for(["cat", private, f"{private} dog"]):
+        for number in range(2):
+            with canvas(tmp_path / f"{number}.svg", 2, 2) as figure:
+                figure.text(0.1, 0.5, private)
+    [message] = [record.getMessage() for record in caplog.records]
+    assert private in message and "font" in message
+
+
+def test_names_that_the_usual_font_shows_need_no_other(caplog):
+    with fonts_for(["cat", "Möwe", "собака", "كلب"]):
+        assert rcParams["font.family"] == ["DejaVu Sans"]
+    assert not caplog.records
+
+
+def test_a_further_font_helps_where_one_is_installed(caplog):
+    """Of the fonts that come with Matplotlib, the serifs have a small capital turned Ou."""
+    with fonts_for(["\u1d15"]):
+        first, *others = rcParams["font.family"]
+    assert first == "DejaVu Sans" and others == ["DejaVu Serif"]
+    assert not caplog.records
+
+
+def test_pages_tell_how_the_dataset_agrees(run: FinishedRun, tmp_path: Path) -> None:
+    rows = [
+        IndexRow("a", "a.jpg", 8, 8, "train", CLASSES, "a.png"),
+        IndexRow("b", "b.jpg", 8, 8, "train", CLASSES[:1], "b.png"),
+        IndexRow("c", "c.jpg", 8, 8, "val", (), ""),
+    ]
+    shown = (CLASSES, CLASSES[1:], None)
+    images = (Described(row, names) for row, names in zip(rows, shown, strict=True))
+    dataset = run.index.with_name("dataset.json")
+    write_dataset(tmp_path / "made", CLASSES, images, {"archives": ["x.zip"]})
+    shutil.copy(tmp_path / "made" / "dataset.json", dataset)
+    texts = pages(run, tmp_path)
+    dataset.unlink()
+    front, provenance = (
+        Outline(texts[name]).text for name in ("front_page.html", "provenance.html")
+    )
+    # images, without labels, masks, agree, other classes, classes missing, no class
+    assert "train 2 0 2 1 1 1 0" in front and "val 1 1 0 0 0 0 0" in front
+    assert "left out: 1 archives" in front
+    assert "1 time(s) a mask shows a class that its image's labels do not name" in front
+    assert f"1 {CLASSES[0]} 2 1 0 0" in provenance and f"2 {CLASSES[1]} 1 2 0 0" in provenance

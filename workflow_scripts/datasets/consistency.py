@@ -19,6 +19,16 @@ from workflow_scripts.storage.atomic import atomic_path
 logger = logging.getLogger(__name__)
 
 NAME = "dataset.json"
+# The counts of a split in words, in the order in which they are told.
+COUNTS = {
+    "images": "images",
+    "without_labels": "without labels",
+    "masks": "masks",
+    "agree": "agree",
+    "other_classes": "other classes",
+    "missing_classes": "classes missing",
+    "no_class": "no class",
+}
 _SHOWN = 3
 # Of so many masks none shows a class of its image by chance alone.
 _SUSPICIOUS = 3
@@ -181,11 +191,8 @@ class Survey:
 def table(found: Mapping[str, Any]) -> str:
     """What `dataset.json` holds as lines of text: one a split, then one a class."""
     splits, classes = found["splits"], found["classes"]
-    columns = (
-        "images", "without labels", "masks", "agree", "other classes", "classes missing", "no class",
-    )  # fmt: skip
-    rows: list[tuple[str, ...]] = [("", *columns)]
-    rows += [(split, *map(str, counts.values())) for split, counts in splits.items()]
+    rows: list[tuple[str, ...]] = [("", *COUNTS.values())]
+    rows += [(split, *(str(counts[name]) for name in COUNTS)) for split, counts in splits.items()]
     lines = _aligned(rows)
     if any(counts["masks"] for counts in splits.values()):
         lines.append(
@@ -201,6 +208,18 @@ def table(found: Mapping[str, Any]) -> str:
             "left out: " + "; ".join(f"{number} {why}" for why, number in found["left_out"].items())
         )
     return "\n".join(lines)
+
+
+def read_survey(index: Path) -> dict[str, Any] | None:
+    """What `dataset.json` beside an index holds; None where the dataset's kind has written none."""
+    path = index.with_name(NAME)
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable ({error}); run prepare_dataset again") from error
+    return found
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

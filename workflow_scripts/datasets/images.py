@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from workflow_scripts.datasets.label_map import label_map_of
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.masks import IGNORE, voc_palette
 
@@ -164,7 +165,8 @@ def read_mask(path: Path | str) -> np.ndarray:
     """Return a label mask as uint8[H, W]: 0 background, i the i-th class, 255 ignored.
 
     Class numbers are the indices of an indexed image, the values of a grey one of 1 to 16 bits, and of one
-    in colours the numbers of those colours in VOC's palette, in which `predict` and `label` write too; if
+    in colours the numbers of those colours: in the annotation tool's `labelmap.txt` where one lies with the
+    masks (`datasets/label_map.py`), else in VOC's palette, in which `predict` and `label` write too; if
     it has other colours and all are grey, their values.
 
     Raises:
@@ -229,13 +231,25 @@ def _coloured(pixels: np.ndarray, path: Path | str) -> np.ndarray:
             f"{path}: the mask has transparent colours, such as {_rgb(colours[clear][0])}, which belong to"
             f" no class for sure. {_HOW}"
         )
+    label_map = label_map_of(Path(path))
+    if label_map is not None:
+        shown = [tuple(colour) for colour in colours[:, :3].tolist()]
+        strange = [colour for colour in shown if colour not in label_map.numbers]
+        if strange:
+            raise InputError(
+                f"{path}: the mask's colour {strange[0]} is not in {label_map.path}. Add a line for its"
+                " class there, or correct the mask."
+            )
+        of_colours = [label_map.numbers[colour] for colour in shown]
+        return np.array(of_colours, np.uint8)[where.reshape(packed.shape)]
     numbers = _colour_numbers(colours[:, :3])
     grey = (colours[:, :3] == colours[:, :1]).all()
     if (numbers < 0).any():
         if not grey:
             raise InputError(
                 f"{path}: the mask's colour {_rgb(colours[numbers < 0][0])} is none of VOC's palette, so"
-                f" that its class is not known. {_HOW}"
+                f" that its class is not known. Put the annotation tool's `labelmap.txt` (lines"
+                f" `name:red,green,blue::`) beside the masks. Or: {_HOW}"
             )
         numbers = colours[:, 0].astype(np.int64)
     return numbers.astype(np.uint8)[where.reshape(packed.shape)]

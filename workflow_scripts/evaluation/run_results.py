@@ -212,6 +212,10 @@ class StageCost:
     """Largest peak of resident memory of any job; None where it was not measured."""
 
 
+# Stages that do other work for each method.
+_OF_A_METHOD = ("train", "infer")
+
+
 @dataclass(frozen=True)
 class Benchmarks:
     """A folder of benchmarks, and which of them belong to the run."""
@@ -221,7 +225,7 @@ class Benchmarks:
     """Regular expressions of their names, `{stage}/{wildcards}`; all belong to it if empty."""
 
     def costs(self) -> dict[str, StageCost]:
-        """Return what each stage took.
+        """Return what each stage took; `train` and `infer` of each method count apart: "train amn".
 
         Raises InputError when a file is no benchmark.
         """
@@ -237,7 +241,11 @@ class Benchmarks:
         for path in sorted(self.folder.rglob("*.tsv")):
             name = path.relative_to(self.folder).with_suffix("")
             if not self.jobs or any(re.fullmatch(job, name.as_posix()) for job in self.jobs):
-                yield name.parts[0], path
+                stage, *wildcards = name.parts
+                if stage in _OF_A_METHOD and len(wildcards) == 1:
+                    # {trial}-{method}, and perhaps a shard: which method it is makes the difference.
+                    stage = " ".join((stage, *wildcards[0].split("-")[1:2]))
+                yield stage, path
 
 
 def _read(path: Path) -> tuple[float, float | None]:

@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import signal
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from workflow_scripts.storage.ownership import machine, process_start
 
 TAIL_LINES = 15
 MOST_FAILURES = 3
+# The Snakefile is read when a run begins.
+_STARTED = time.time()
 RESUME = "--rerun-incomplete"
 FAILED = re.compile(r"^Error in (?:group )?(?:rule )?(?P<rule>\w+)")
 LOG = re.compile(r"^\s+log: (?P<files>.+?)(?: \(check log file\(s\) for error details\))?$")
@@ -68,6 +71,19 @@ def resume_command(arguments: Sequence[str]) -> str:
     return shlex.join(["snakemake", *kept, RESUME])
 
 
+def stale_targets(arguments: Sequence[str], results: Path, since: float = _STARTED) -> list[str]:
+    """Results that were asked for by name, and lie there from before this run.
+
+    Args:
+        arguments: Snakemake's arguments.
+        results: Folder of the run's results.
+        since: When this run began, in seconds since 1970.
+    """
+    named = (Path(argument) for argument in arguments if not argument.startswith("-"))
+    made = (path for path in named if results in path.parents and path.is_file())
+    return [str(path) for path in made if path.stat().st_mtime < since]
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
@@ -75,12 +91,13 @@ def _read(path: Path) -> str:
         return ""
 
 
-def explain_failure(logs: Sequence[str], arguments: Sequence[str]) -> str:
+def explain_failure(logs: Sequence[str], arguments: Sequence[str], results: Path) -> str:
     """A screen of text about a failed run.
 
     Args:
         logs: Paths of Snakemake's own logs: one as a rule, none where it keeps no log.
         arguments: Snakemake's arguments.
+        results: Folder of the run's results.
     """
     text = "\n".join(_read(Path(log)) for log in logs)
     log = " ".join(logs) or "the messages above"
@@ -98,6 +115,9 @@ def explain_failure(logs: Sequence[str], arguments: Sequence[str]) -> str:
         screen.append(
             f"Jobs still at work on the cluster are ended by: scancel --name {run['run']}"
         )
+    if stale := stale_targets(arguments, results):
+        screen += ["Not made anew, from an earlier run that may not fit today's configuration:", ""]
+        screen += [f"    {name}" for name in stale] + [""]
     screen += ["What is done is kept. When the cause is mended, go on with:", ""]
     screen += [f"    {resume_command(arguments)}", ""]
     return "\n".join(screen)

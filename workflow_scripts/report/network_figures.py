@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from workflow_scripts.evaluation.confusion import Confusion
 from workflow_scripts.evaluation.run_results import TRUTH, source_key
-from workflow_scripts.report.figure_style import bars_only, canvas, panels
+from workflow_scripts.report.figure_style import bars_only, canvas, label_of, panels
 from workflow_scripts.report.names import GREEN, GREY, ORANGE, PURPLE, SKY, colours_of, method_name
 from workflow_scripts.report.run_data import RunData, need
 
@@ -78,7 +78,7 @@ def per_class_iou(run: RunData, path: Path) -> None:
             )
             values = [f"{iou['mean']:.0f}" for _, iou in known]
             axes.bar_label(bars, values, padding=4, fontsize=7.5, color="#4B5563")
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), [label_of(name) for name in names])
         axes.set(xlabel="IoU, %", xlim=(0, 100))
         axes.invert_yaxis()
         bars_only(axes)
@@ -90,7 +90,8 @@ def confusion(run: RunData, path: Path) -> None:
     found = run.confusions("segmentation", "val")
     need(found, run, "segmentation networks that were evaluated")
     names = ["background", *run.summary["classes"]]
-    side = max(2.6, 0.32 * len(names) + 1.3)
+    labels = [label_of(name) for name in names]
+    side = max(2.6, 0.32 * len(names) + 0.7 + 0.055 * max(map(len, labels)))
     columns = min(len(found), 3 if len(names) <= 12 else 2)
     rows = -(-len(found) // columns)
     with canvas(path, side * columns + 0.9, (side + 0.9) * rows) as figure:
@@ -98,8 +99,8 @@ def confusion(run: RunData, path: Path) -> None:
         for axes, trials in zip(panels(figure, titles, columns), found.values(), strict=True):
             shares = _row_shares(trials[0])
             image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=100)
-            axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
-            axes.set_yticks(range(len(names)), names)
+            axes.set_xticks(range(len(names)), labels, rotation=60, ha="right")
+            axes.set_yticks(range(len(names)), labels)
             axes.grid(visible=False)
             if len(names) <= 12:
                 for y, x in np.argwhere(np.nan_to_num(shares) >= 0.5):

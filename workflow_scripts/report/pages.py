@@ -5,10 +5,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.datasets.consistency import COUNTS
 from workflow_scripts.evaluation.summary import flatten
 from workflow_scripts.report.catalogue import FIGURES
 from workflow_scripts.report.claim import Verdict, verdict
-from workflow_scripts.report.html import Markup, data_uri, element, page, table
+from workflow_scripts.report.html import Markup, bullets, data_uri, element, page, table
 from workflow_scripts.report.names import (
     SECTIONS,
     compared_pair,
@@ -34,7 +35,11 @@ Row = tuple[str, str]
 
 
 def front_page(
-    summary: dict[str, Any], differences: Differences, split: str | None, figures: Sequence[Path]
+    summary: dict[str, Any],
+    differences: Differences,
+    split: str | None,
+    figures: Sequence[Path],
+    survey: dict[str, Any] | None = None,
 ) -> str:
     """Return the page.
 
@@ -43,6 +48,7 @@ def front_page(
         differences: Rows of differences.csv.
         split: The split that the sweep's figures are about; None without ground truth.
         figures: Plots (SVG) to show, each named as in the catalogue.
+        survey: Contents of dataset.json: how images, labels and masks agree.
     """
     result = verdict(summary, differences, split)
     images = ", ".join(f"{count} {name}" for name, count in summary["images"].items())
@@ -59,6 +65,7 @@ def front_page(
         element("h2", "Methods"),
         *_methods(summary, split),
         *_differences(differences),
+        *_dataset(survey),
         *_plots(figures),
         element(
             "p",
@@ -161,6 +168,21 @@ def _differences(differences: Differences) -> Iterator[str]:
 
 def _place(row: dict[str, str]) -> tuple[str, ...]:
     return row["section"], row["split"], row["threshold"], row["first"], row["second"]
+
+
+def _dataset(survey: dict[str, Any] | None) -> Iterator[str]:
+    """How many images, labels and masks there are, how far they agree, and what is left out."""
+    if survey is None:
+        return
+    yield element("h2", "Images, labels and masks")
+    columns = ["Split", *COUNTS.values()]
+    yield table(
+        columns,
+        ([split, *(counts[name] for name in COUNTS)] for split, counts in survey["splits"].items()),
+    )
+    left_out = [f"left out: {number} {why}" for why, number in survey["left_out"].items()]
+    if survey["warnings"] or left_out:
+        yield bullets([*survey["warnings"], *left_out])
 
 
 def _plots(figures: Sequence[Path]) -> Iterator[str]:

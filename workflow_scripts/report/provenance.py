@@ -75,6 +75,7 @@ def provenance_page(
     seeds: dict[int, int],
     imported: dict[str, str],
     code: Path,
+    survey: dict[str, Any] | None = None,
 ) -> str:
     """Return the resolved configuration, versions, commit, seeds, imported networks and hardware."""
     revision = commit(code) or "not a git checkout"
@@ -91,8 +92,29 @@ def provenance_page(
         element("h2", "Versions"),
         table((), versions(), "words"),
         element("h2", "Classes"),
-        bullets(summary["classes"]),
+        _classes(summary, survey),
         element("h2", "Configuration"),
         element("p", "As resolved: what was not given is a default.", "soft"),
         element("pre", configuration),
     )
+
+
+def _classes(summary: dict[str, Any], survey: dict[str, Any] | None) -> str:
+    """The classes in the order of their numbers, with how many images and masks show each."""
+    if survey is None:
+        return bullets(summary["classes"])
+    splits = list(survey["splits"])
+    columns = [
+        "",
+        "Class",
+        *(f"{what}, {split}" for split in splits for what in ("Images", "masks")),
+    ]
+    rows = (
+        [
+            one["number"],
+            one["name"],
+            *(one[what][split] for split in splits for what in ("images", "masks")),
+        ]
+        for one in survey["classes"]
+    )
+    return table(columns, rows, "words")

@@ -17,6 +17,7 @@ from workflow_scripts.datasets.consistency import Described, write_dataset
 from workflow_scripts.datasets.files import IMAGE_SUFFIXES, MASK_SUFFIXES, OTHER, Folder
 from workflow_scripts.datasets.images import check_mask, image_size, read_mask
 from workflow_scripts.datasets.index import IndexRow, check_classes
+from workflow_scripts.datasets.label_map import find_label_map, read_label_map
 from workflow_scripts.datasets.parallel import ordered_map
 from workflow_scripts.datasets.table import (
     SPLITS,
@@ -31,7 +32,7 @@ from workflow_scripts.datasets.table import (
 )
 from workflow_scripts.doors.dataset import DatasetSettings, Progress
 from workflow_scripts.errors import InputError
-from workflow_scripts.storage.file_state import file_state
+from workflow_scripts.storage.file_state import content_digest, file_state
 from workflow_scripts.storage.masks import IGNORE
 
 logger = logging.getLogger(__name__)
@@ -71,12 +72,16 @@ class FolderDatasetSettings(DatasetSettings):
         description=(
             "Folder of ground-truth masks for evaluation, inside `root`; it may be missing. The"
             " mask of `cat.jpg` is the indexed or grey `cat.png` (or `cat.jpg.png`): 0 background,"
-            " i the i-th class, 255 ignore."
+            " i the i-th class, 255 ignore. Masks in colours are read by the annotation tool's"
+            " `labelmap.txt` in that folder or above it."
         ),
     )
     classes: tuple[str, ...] = Field(
         default=(),
-        description="Names of the classes, in order. Empty: all names in the table, sorted.",
+        description=(
+            "Names of the classes, in order. Empty: those of `labelmap.txt` where one lies with the"
+            " masks, else all names in the table, sorted."
+        ),
     )
     val_share: float = Field(
         default=0.2,
@@ -131,6 +136,9 @@ class FolderDatasetSettings(DatasetSettings):
             state[str(images.path)] = images.state()
         if masks.path.is_dir():
             state[str(masks.path)] = masks.state()
+            label_map = find_label_map(masks.path)
+            if label_map is not None:
+                state[str(label_map)] = content_digest(label_map)
         return state
 
     def has_masks(self) -> bool:
@@ -168,15 +176,16 @@ def prepare(
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; `dataset.root` must name the folder of images")
     table = root / settings.labels
-    rows = read_table(table, settings.classes)
-    classes = choose_classes(table, rows, settings.classes)
+    configured = _configured(settings, root / settings.masks)
+    rows = read_table(table, configured)
+    classes = choose_classes(table, rows, configured)
     folder = settings.images_folder.absolute()
     files = Folder.scan(folder, IMAGE_SUFFIXES, [root / settings.masks, output])
     names = find_images(table, rows, files)
     ids = make_ids(names)
     splits = _splits(table, rows, ids, settings)
     masks, spare = _masks(root / settings.masks, names)
-    if any(masks) and not settings.classes:
+    if any(masks) and not configured:
         _check_numbers(table, classes)
     images = [
         _Image(image_id, files.files[name], split, row.labels, mask)
@@ -191,6 +200,21 @@ def prepare(
     write_dataset(
         output, classes, described, {why: names for why, names in left_out.items() if names}
     )
+
+
+def _configured(settings: FolderDatasetSettings, masks: Path) -> tuple[str, ...]:
+    """The classes in order, as far as anything says it: the configuration, or the masks' label map."""
+    found = find_label_map(masks) if masks.is_dir() else None
+    if found is None:
+        return settings.classes
+    label_map = read_label_map(found)
+    if settings.classes and settings.classes != label_map.classes:
+        raise InputError(
+            f"{label_map.path}: its classes are {', '.join(label_map.classes)}, those of `dataset.classes`"
+            f" {', '.join(settings.classes)}. Remove `dataset.classes`, or bring one into the order of"
+            " the other."
+        )
+    return label_map.classes
 
 
 def _check_numbers(table: Path, classes: Sequence[str]) -> None:

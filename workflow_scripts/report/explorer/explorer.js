@@ -28,6 +28,8 @@ const heat = Array.from({ length: 256 }, (_, value) => {
 });
 
 const signed = (gain) => `${gain < 0 ? "−" : "+"}${Math.abs(gain).toFixed(1)}`;
+/* A class name in its own direction of writing, whatever stands around it. */
+const bdi = (text) => node("bdi", {}, text);
 const dot = (colour, shape = "") => node("span", { class: `dot ${shape}`, style: `--m:${colour}` });
 
 /* ---- what stands still ---- */
@@ -165,7 +167,8 @@ function draw() {
   };
   const names = entry.labels.map((label) => data.classes[label]).join(", ") || "no object";
   const gain = entry.gain === null ? "" : `${entry.group} gain, ${signed(entry.gain)} points`;
-  byId("image-title").replaceChildren(names, node("small", {}, [entry.id, gain].filter(Boolean).join(" · ")));
+  const isolated = entry.labels.flatMap((label, i) => (i ? [", ", bdi(data.classes[label])] : [bdi(data.classes[label])]));
+  byId("image-title").replaceChildren(...(isolated.length ? isolated : [names]), node("small", {}, [entry.id, gain].filter(Boolean).join(" · ")));
   byId("place").textContent = `${state.image + 1} of ${data.images.length}`;
   const [plain, plainContext] = canvas("photo", "photo");
   plain.setAttribute("aria-label", `Photo ${entry.id} with ${names}`);
@@ -208,7 +211,7 @@ function drawMethodCard(method, passed, winner, canvas) {
 function drawCounts(place, counts, pixels) {
   const labels = [...counts.keys()].sort((a, b) => a - b);
   place.querySelector(".counts").replaceChildren(...labels.map((label) => node("li", {},
-    node("span", {}, swatch(label), label === 255 ? "not counted" : data.classes[label]),
+    node("span", {}, swatch(label), label === 255 ? "not counted" : bdi(data.classes[label])),
     node("span", {}, node("span", { class: "pixels" }, `${counts.get(label).toLocaleString("en")} px · `), percent(counts.get(label) / pixels)))));
 }
 
@@ -221,7 +224,7 @@ function swatch(label) {
 }
 
 function drawLegend(labels) {
-  const items = labels.filter((label) => label !== 0 && label !== 255).map((label) => node("li", {}, swatch(label), data.classes[label]));
+  const items = labels.filter((label) => label !== 0 && label !== 255).map((label) => node("li", {}, swatch(label), bdi(data.classes[label])));
   if (data.truth) items.push(node("li", {}, node("span", { class: "swatch outlined" }), "true outline"));
   const bar = node("span", { class: "heat", style: `background:linear-gradient(90deg,${data.heat.join(",")})` });
   items.push(node("li", {}, "activation 0", bar, "1"));

@@ -11,6 +11,8 @@ function node(tag, attributes = {}, ...children) {
   return made;
 }
 
+/* A class name in its own direction of writing, whatever stands around it. */
+const bdi = (text) => node("bdi", {}, text);
 const signed = (gain) => `${gain < 0 ? "−" : "+"}${Math.abs(gain).toFixed(1)}`;
 const ORDERS = {
   "largest gain first": (a, b) => b.gain - a.gain,
@@ -31,15 +33,15 @@ function figureOf(image, name, { title, uri }) {
 }
 
 function card(image) {
-  const facts = [image.split, image.labels.join(", ") || "no object"];
-  if (image.gain !== null) facts.push(`gain ${signed(image.gain)} points`);
+  const facts = [[image.split], image.labels.length ? image.labels.flatMap((name, i) => (i ? [", ", bdi(name)] : [bdi(name)])) : ["no object"]];
+  if (image.gain !== null) facts.push([`gain ${signed(image.gain)} points`]);
   const [given, ...methods] = image.rows.map(({ name, pictures }) => {
     const figures = pictures.map((picture) => figureOf(image, name, picture));
     if (!name) return node("div", { class: "given" }, ...figures);
     const iou = image.iou[name] === undefined ? "" : `IoU ${image.iou[name].toFixed(1)}`;
     return node("section", { class: "row" }, node("h3", {}, name, node("span", {}, iou)), ...figures);
   });
-  const heading = node("h2", {}, image.id, ...facts.map((fact) => node("span", {}, fact)));
+  const heading = node("h2", {}, image.id, ...facts.map((fact) => node("span", {}, ...fact)));
   return node("article", {}, heading, node("div", { class: "rows" }, given, node("div", { class: "methods" }, ...methods)));
 }
 
@@ -71,7 +73,7 @@ byId("rule").textContent = measured
 options(byId("order"), Object.keys(ORDERS).filter((name) => measured || name === "by name").map((name) => [name, name]));
 options(byId("class"), [["", "all"], ...data.classes.map((name) => [name, name])]);
 options(byId("split"), [["", "all"], ...data.splits.map((name) => [name, name])]);
-byId("legend").append(node("li", {}, node("span", { class: "swatch", style: "background:#000" }), "background"), ...data.classes.map((name, i) => node("li", {}, node("span", { class: "swatch", style: `background:${data.colours[i]}` }), name)),
+byId("legend").append(node("li", {}, node("span", { class: "swatch", style: "background:#000" }), "background"), ...data.classes.map((name, i) => node("li", {}, node("span", { class: "swatch", style: `background:${data.colours[i]}` }), bdi(name))),
   node("li", {}, node("span", { class: "swatch", style: "background:rgb(210 210 210)" }), "ignored"),
   node("li", {}, "activation 0", node("span", { class: "heat", style: `background:linear-gradient(90deg,${data.heat.join(",")})` }), "1"));
 byId("bar").addEventListener("submit", (event) => event.preventDefault());
