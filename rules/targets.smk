@@ -17,6 +17,7 @@ rule all:
     default_target: True
     input:
         rules.summarise.output,
+        plan.judged,
         rules.record_configuration.output,
         rules.report_items.input,
         rules.render_report.output,

@@ -216,10 +216,13 @@ def judged(files: Files) -> Result:
     sets, differences = gathered(files, classes, images)
     judgements = []
     for name, kept in zip(names, sets, strict=True):
-        try:
-            judgements.append(judge(kept.table(), len(classes), len(images)))
-        except InputError as error:
-            raise InputError(f"set {name}: {error}") from error
+        regions = kept.table()
+        if not regions.shows_a_class:
+            logger.warning(
+                "set %s: no mask has a pixel of a class that its image's labels name; check the numbers of "
+                "the classes and the table of labels", name,
+            )  # fmt: skip
+        judgements.append(judge(regions, len(classes), len(images)))
     return Result(
         names, classes, tuple(image.name for image in images), tuple(judgements), differences
     )

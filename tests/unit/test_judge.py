@@ -293,10 +293,13 @@ def test_flags_that_do_not_fit(flags: list[str], said: str, capsys: pytest.Captu
     assert said in capsys.readouterr().err
 
 
-def test_masks_of_nothing_are_no_prediction(scenes: Path, tmp_path: Path, capsys) -> None:
+def test_masks_of_nothing_are_told_of(scenes: Path, tmp_path: Path, capsys) -> None:
     for path in (scenes / "right").iterdir():
         (tmp_path / "empty").mkdir(exist_ok=True)
         (tmp_path / "empty" / path.name).write_bytes(encode_mask(np.zeros((96, 96), np.uint8)))
-    flags = ["--index", str(scenes / "dataset/index.csv")]
-    assert stage.main(["--masks", str(tmp_path / "empty"), *flags]) == 2
-    assert "no mask of the set has a pixel of a class" in capsys.readouterr().err
+    masks = ["--masks", str(tmp_path / "empty"), str(scenes / "right")]
+    flags = ["--index", str(scenes / "dataset/index.csv"), "--out", str(tmp_path / "out")]
+    assert stage.main([*masks, *flags]) == 0
+    assert "set empty: no mask has a pixel of a class" in capsys.readouterr().err
+    found = json.loads((tmp_path / "out/judged.json").read_text())
+    assert [row["set"] for row in found["sets"]] == ["right", "empty"]

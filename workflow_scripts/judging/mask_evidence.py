@@ -90,14 +90,14 @@ def evidence(
     colours = _Colours(small)
     ranks = _gradient_ranks(small)
     inside = local[:, None] == np.arange(len(numbers))[:, None, None]
+    agreements = [agreement_of(inside[:, position]) for position in range(len(numbers))]
     found = []
     for which in range(len(masks)):
         regions = []
         for position, number in enumerate(numbers):
             region = inside[which, position]
             expected = number == 0 or number in labels
-            others = np.delete(inside[:, position], which, axis=0)
-            agreement = float(np.mean([iou(region, o) for o in others])) if len(others) else np.nan
+            agreement = float(agreements[position][which])
             if not region.any():
                 if expected:
                     empty = np.full(len(KINDS), np.nan)
@@ -121,6 +121,18 @@ def iou(one: np.ndarray, other: np.ndarray) -> float:
     """Intersection over union of two regions bool [H, W]; 1 where both are empty."""
     union = np.count_nonzero(one | other)
     return np.count_nonzero(one & other) / union if union else 1.0
+
+
+def agreement_of(regions: np.ndarray) -> np.ndarray:
+    """Mean IoU of each of S regions bool [S, H, W] with the others, [S]; NaN of a single one."""
+    if len(regions) == 1:
+        return np.full(1, np.nan)
+    flat = regions.reshape(len(regions), -1).astype(np.float32)
+    shared = flat @ flat.T
+    sizes = np.diagonal(shared)
+    unions = sizes[:, None] + sizes - shared
+    ious = np.divide(shared, unions, out=np.ones_like(shared), where=unions > 0)
+    return (ious.sum(axis=1) - 1) / (len(regions) - 1)
 
 
 def smoothed(region: np.ndarray) -> np.ndarray:

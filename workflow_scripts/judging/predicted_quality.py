@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.confusion import mean_of_present
 from workflow_scripts.judging.mask_evidence import KINDS, RegionEvidence
 
@@ -145,6 +144,11 @@ class RegionTable:
         return np.concatenate([np.nan_to_num(self.values), alone[:, None]], axis=1)
 
     @property
+    def shows_a_class(self) -> bool:
+        """Whether any mask has a pixel of a class that its image's labels name."""
+        return bool((self.judged & (self.numbers > 0)).any())
+
+    @property
     def judged(self) -> np.ndarray:
         """Regions whose IoU is not 0 for sure: with pixels, and of a class that the image shows."""
         return self.expected & (self.shares > 0)
@@ -250,15 +254,7 @@ def judge(regions: RegionTable, classes: int, images: int) -> Judgement:
         regions: Evidence on the set's regions.
         classes: C, the number of classes.
         images: How many images there are.
-
-    Raises:
-        InputError: No mask has a pixel of any class, so that there is nothing to judge.
     """
-    if not (regions.judged & (regions.numbers > 0)).any():
-        raise InputError(
-            "no mask of the set has a pixel of a class that its image's labels name; check the numbers of "
-            "the classes, and the table of labels"
-        )
     calibration = published()
     counts = predicted_counts(regions, calibration)
     iou = counts.class_iou(classes)

@@ -174,6 +174,39 @@ class Requests(Layout):
         folder = self.settings.pseudo_masks.regions.folder
         return [folder] if folder is not None else []
 
+    @property
+    def judged_split(self) -> str:
+        """The split whose pseudo-masks are judged: the first that networks learn from."""
+        return self.settings.splits.training[0]
+
+    def _judged(self) -> dict[str, str]:
+        """Folder of each set of pseudo-masks by its name: trial/method/source."""
+        places = [
+            (str(trial), method, source)
+            for trial in self.trials
+            for method in self.methods
+            for source in self.sources
+        ]
+        return {"/".join(place): self.path(*place, "pseudo_masks") for place in places}
+
+    @property
+    def judged(self) -> list[str]:
+        """What is predicted of all pseudo-masks, where there are any."""
+        return [self.path("judged", "judged.json")] if self._judged() else []
+
+    @property
+    def judged_masks(self) -> list[str]:
+        """Shards of all pseudo-masks that are judged."""
+        shards = self.shards(self.judged_split)
+        return [f"{folder}/{shard}.zip" for folder in self._judged().values() for shard in shards]
+
+    @property
+    def judged_flags(self) -> str:
+        """Sets, their names and their split, as flags."""
+        sets = self._judged()
+        names, folders = (" ".join(map(shlex.quote, words)) for words in (sets, sets.values()))
+        return f"--masks {folders} --names {names} --split {self.judged_split}"
+
     def shard_flags(self, wildcards: Wildcards) -> str:
         """`--split … --shard … --shards …` for the wildcard {shard}."""
         split, number = wildcards.shard.rsplit("-", 1)
