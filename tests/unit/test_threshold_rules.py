@@ -16,8 +16,6 @@ from workflow_scripts.threshold_rules.consensus import (
     maximum_entropy,
     otsu,
 )
-from workflow_scripts.threshold_rules.predicted import GRID as COARSE
-from workflow_scripts.threshold_rules.predicted import Predicted, peak
 
 GRID = even_thresholds(0.01)
 Scene = tuple[np.ndarray, tuple[int, ...]]
@@ -169,18 +167,3 @@ def test_rules_need_something_to_go_by() -> None:
     nothing = statistics([(np.zeros((0, 8, 8), np.float32), ())])
     with pytest.raises(InputError, match="no threshold can be chosen"):
         otsu(nothing)
-
-
-def test_the_best_predicted_masks_end_at_the_objects_border() -> None:
-    gathered = statistics(scenes())
-    sample = [SampledImage(image, (1,), activation) for image, activation in separable()]
-    found = Predicted().choose(gathered, iter(sample))
-    assert found is not None
-    assert 0.4 < found < 0.6
-    assert Predicted().choose(gathered, ()) is None
-
-
-def test_a_parabola_finds_the_peak_between_the_grid() -> None:
-    assert peak(-((COARSE - 0.37) ** 2)) == pytest.approx(0.37)
-    assert peak(COARSE) == pytest.approx(0.95)
-    assert peak(-COARSE) == pytest.approx(0.05)

@@ -95,11 +95,12 @@ class ThresholdSettings(ValidationSettings):
     """The rule behind `auto`, which sees activations, image labels and images, but no mask."""
 
     rule: str = Field(
-        "colours",
-        description="rule for the pseudo-masks. colours: the masks separate the colours of the training "
-        "images best; where they separate none, consensus. consensus: median of three rules on the "
-        "activations of all training images: largest between-class variance (Otsu), entropy (Kapur) and "
-        "Fisher ratio. Or the rule of a plug-in",
+        "consensus",
+        description="rule for the pseudo-masks. consensus: median of three rules on the activations of all "
+        "training images: largest between-class variance (Otsu), entropy (Kapur) and Fisher ratio. "
+        "entropy: the second of these alone. shrunken: entropy, with thresholds of classes and images "
+        "held by that of all. colours: the masks separate the colours of the training images best; where "
+        "they separate none, consensus. Or the rule of a plug-in; docs/thresholds.md has figures",
     )
     seed_rule: str = Field(
         "consensus", description="rule for the middle of the seeds' two thresholds"

@@ -20,7 +20,7 @@ def read_judged(path: Path) -> dict[str, Any]:
     try:
         judged: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         for row in judged["sets"]:
-            trial, method, source = row["set"].split(SEPARATOR)
+            trial, _, _ = row["set"].split(SEPARATOR)
             float(row["miou"]), float(row["miou_low"]), float(row["miou_high"]), int(trial)
         return judged
     except (OSError, ValueError, KeyError, TypeError) as error:
