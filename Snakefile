@@ -48,6 +48,7 @@ include: "rules/evaluation.smk"
 include: "rules/release.smk"
 include: "rules/summary.smk"
 include: "rules/explorer.smk"
+include: "rules/judge.smk"
 include: "rules/report.smk"
 include: "rules/targets.smk"
 

@@ -18,8 +18,8 @@ MOST_LINES, MOST_MODULES = 500, 160
 FLOORS = (
     "errors", "fingerprint", "settings", "storage",
     "doors.door", "doors.usage", "doors.backbone", "backbones", "doors", "datasets", "datasets.kinds",
-    "models", "methods", "segmenters", "console", "training", "evaluation", "threshold_rules", "refinement",
-    "console.run_files", "report", "planning",
+    "models", "methods", "segmenters", "console", "training", "evaluation", "refinement", "judging",
+    "threshold_rules", "console.run_files", "report", "planning",
 )  # fmt: skip
 
 

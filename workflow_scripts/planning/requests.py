@@ -210,6 +210,44 @@ class Requests(Layout):
         method = self.settings.imports[wildcards.method]
         return str(method.activations or method.seeds)
 
+    def region_folder(self, wildcards: Wildcards) -> list[str]:
+        """Folder of the regions that are merged into pseudo-masks, if there is one."""
+        folder = self.settings.pseudo_masks.regions.folder
+        return [folder] if folder is not None else []
+
+    @property
+    def judged_split(self) -> str:
+        """The split whose pseudo-masks are judged: the first that networks learn from."""
+        return self.settings.splits.training[0]
+
+    def _judged(self) -> dict[str, str]:
+        """Folder of each set of pseudo-masks by its name: trial/method/source."""
+        places = [
+            (str(trial), method, source)
+            for trial in self.trials
+            for method in self.methods
+            for source in self.sources
+        ]
+        return {"/".join(place): self.path(*place, "pseudo_masks") for place in places}
+
+    @property
+    def judged(self) -> list[str]:
+        """What is predicted of all pseudo-masks, where there are any."""
+        return [self.path("judged", "judged.json")] if self._judged() else []
+
+    @property
+    def judged_masks(self) -> list[str]:
+        """Shards of all pseudo-masks that are judged."""
+        shards = self.shards(self.judged_split)
+        return [f"{folder}/{shard}.zip" for folder in self._judged().values() for shard in shards]
+
+    @property
+    def judged_flags(self) -> str:
+        """Sets, their names and their split, as flags."""
+        sets = self._judged()
+        names, folders = (" ".join(map(shlex.quote, words)) for words in (sets, sets.values()))
+        return f"--masks {folders} --names {names} --split {self.judged_split}"
+
     def shard_flags(self, wildcards: Wildcards) -> str:
         """`--split … --shard … --shards …` for the wildcard {shard}."""
         split, number = wildcards.shard.rsplit("-", 1)
@@ -385,8 +423,8 @@ class Requests(Layout):
     @property
     def propagated_sweep_flags(self) -> str:
         """Settings of the sweep of propagated activations, refined if their pseudo-masks are."""
-        sweep = self.settings.sweep
-        refined = sweep.refined_thresholds if self.settings.pseudo_masks.refinement == "crf" else ()
+        sweep, masks = self.settings.sweep, self.settings.pseudo_masks
+        refined = () if masks.refinement == "none" else sweep.refined_thresholds
         return render_flags(sweep.model_copy(update={"refined_thresholds": refined}))
 
     def import_flags(self, wildcards: Wildcards) -> str:

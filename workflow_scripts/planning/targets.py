@@ -19,7 +19,7 @@ from workflow_scripts.settings.refinement import AUTO, VALIDATION
 # Rules that have one job.
 SINGLE = (
     "prepare_dataset", "record_configuration", "summarise", "plot_figures", "make_gallery",
-    "make_explorer", "make_pages", "render_report",
+    "make_explorer", "make_pages", "render_report", "judge",
 )  # fmt: skip
 
 
