@@ -63,6 +63,10 @@ class Layout:
         """Folder of the index and of what the dataset's kind makes itself."""
         return self.path("dataset")
 
+    def judged_folder(self, wildcards: Wildcards) -> str:
+        """Folder of the predicted quality of all pseudo-masks."""
+        return self.path("judged")
+
     def figures_folder(self, wildcards: Wildcards) -> str:
         """Folder of the report's figures."""
         return self.path("figures")
