@@ -3,6 +3,7 @@ rule make_pseudo_masks:
         index=plan.index,
         activations=plan.refined_activations,
         thresholds=plan.chosen_threshold,
+        regions=plan.region_folder,
     output:
         plan.path("{trial}", "{method}", "{source}", "pseudo_masks", "{shard}.zip"),
     log:

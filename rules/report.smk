@@ -47,6 +47,7 @@ rule make_pages:
         index=plan.index,
         configuration=rules.record_configuration.output,
         figures=rules.plot_figures.output,
+        judged=plan.judged,
     output:
         front_page=report(
             plan.path("pages", catalogue.PAGES[0].file), **catalogue.PAGES[0].marks
@@ -70,6 +71,7 @@ rule make_pages:
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         settings=plan.seeds_of_trials,
+        split=plan.judged_split,
         code=plan.code("make_pages"),
         captions=plan.assets(catalogue.CAPTIONS),
     message:
@@ -78,6 +80,7 @@ rule make_pages:
         "python -m workflow_scripts.make_pages "
         "--summary {input.summary:q} --differences {input.differences:q} --index {input.index:q} "
         "--configuration {input.configuration:q} --figures {input.figures:q} "
+        "--judged {input.judged:q} --judged-split {params.split} "
         "--front-page {output.front_page:q} --summary-table {output.summary_table:q} "
         "--provenance {output.provenance:q} {params.settings} --threads {threads} --log {log:q}"
 

@@ -16,6 +16,7 @@ rule report_items:
 # What `all` asks for; the rule stands in the Snakefile, since a target of an included file is never the default.
 everything = [
     rules.summarise.output,
+    plan.judged,
     rules.record_configuration.output,
     rules.report_items.input,
     rules.render_report.output,

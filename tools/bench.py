@@ -52,6 +52,7 @@ HOST_SECONDS = {
 TARGETS = {
     "dense_crf_seeds": Target(4, 0.999),
     "dense_crf_21": Target(2, 0.999),
+    "pixel_adaptive": Target(10, None, is_limit=True),
     "random_walk": Target(300, 1e-4, is_difference=True),
     "threshold_sweep": Target(30, 1.0),
     "infer_cam_resnet50": Target(3, 0.995),

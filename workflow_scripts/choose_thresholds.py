@@ -3,7 +3,8 @@
 Reads the index's image labels, all training shards of activations and, for rules that need them, many of
 the images. Writes a JSON file: `pseudo_mask`, the background threshold of the pseudo-masks, and the `rule`
 that chose it; `seed_foreground` and `seed_background`, the two thresholds of the seeds; and for
-comparison the `candidates` of all rules that were asked. Thresholds are activations, 0…1.
+comparison the `candidates` of all rules that were asked. A rule may add thresholds of single `classes`, by
+name, and of single training `images`, by id, for the pseudo-masks. Thresholds are activations, 0…1.
 """
 
 import logging
@@ -17,7 +18,11 @@ from workflow_scripts.console.stage import PluggedFiles, run_stage
 from workflow_scripts.datasets.index import read_index
 from workflow_scripts.doors.threshold_rule import FALLBACK, THRESHOLD_RULES, ThresholdSettings
 from workflow_scripts.doors.usage import code_of, uses
-from workflow_scripts.evaluation.activation_statistics import candidates_of
+from workflow_scripts.evaluation.activation_statistics import (
+    candidates_of,
+    refinements_of,
+    statistics_of,
+)
 from workflow_scripts.storage.chosen_thresholds import ChosenThresholds
 
 logger = logging.getLogger(__name__)
@@ -36,7 +41,8 @@ class Files(PluggedFiles):
 def work(files: Files, settings: ThresholdSettings) -> None:
     """Write the thresholds."""
     index = read_index(files.index)
-    candidates = candidates_of(settings.rules, index, files.activations, settings)
+    statistics = statistics_of(index, files.activations, settings)
+    candidates = candidates_of(settings.rules, statistics, index, files.activations, settings)
     names = {}
     for name in (settings.rule, settings.seed_rule):
         names[name] = name if name in candidates else FALLBACK
@@ -47,7 +53,15 @@ def work(files: Files, settings: ThresholdSettings) -> None:
     chosen = ChosenThresholds.around(
         candidates[rule], rule, settings.seed_margin, candidates, candidates[seed_rule]
     )
+    tables = refinements_of(rule, candidates[rule], statistics, index, files.activations)
+    chosen = chosen.with_tables(*tables)
     chosen.write(files.output)
+    for what, table in (("classes", chosen.classes), ("images", chosen.images)):
+        if table:
+            low, high = min(table.values()), max(table.values())
+            logger.info(
+                "%d %s have thresholds of their own: %.3f to %.3f", len(table), what, low, high
+            )
     logger.info(
         "pseudo-masks at %.3f (%s), seeds at %.3f and %.3f (%s); candidates: %s",
         chosen.pseudo_mask, rule, chosen.seed_foreground, chosen.seed_background, seed_rule,

@@ -9,7 +9,7 @@ best threshold of that split, are measured beside the rules. Prints a table of m
 import csv
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,27 @@ from workflow_scripts.console.stage import PluggedFiles, run_stage
 from workflow_scripts.datasets.index import Index, read_index
 from workflow_scripts.doors.threshold_rule import FALLBACK, THRESHOLD_RULES, ThresholdSettings
 from workflow_scripts.errors import InputError
-from workflow_scripts.evaluation.activation_statistics import candidates_of
+from workflow_scripts.evaluation.activation_statistics import (
+    ActivationStatistics,
+    candidates_of,
+    read_activations,
+    refinements_of,
+    statistics_of,
+)
+from workflow_scripts.evaluation.confusion import Confusion
 from workflow_scripts.evaluation.threshold_sweep import ThresholdCurve, merge_shards
+from workflow_scripts.evaluation.truth import read_truth
 from workflow_scripts.planning.configuration import configuration_of_run
+from workflow_scripts.refinement.thresholding import dataset_labels, local_labels
 from workflow_scripts.report.catalogue import REFERENCE
 from workflow_scripts.settings.refinement import VALIDATION
 from workflow_scripts.storage.atomic import atomic_path
+from workflow_scripts.storage.chosen_thresholds import ChosenThresholds
 from workflow_scripts.storage.shard_files import shard_names
 
 FIGURES = ("threshold", "miou", "best_threshold", "best_miou", "regret")
 COLUMNS = ("run", "trial", "method", "split", "rule", *FIGURES)
-GIVEN = (0.3, 0.5)
+GIVEN = (0.25, 0.3, 0.45, 0.5)
 
 
 class Files(PluggedFiles):
@@ -90,29 +100,66 @@ def rows(files: Files, settings: ThresholdSettings) -> Iterator[dict[str, Any]]:
         sweeps = run.files(trial, method, "sweep", files.split)
         shards = run.files(trial, method, "activations", files.split)
         curve = merge_shards(sweeps).plain.curve()
-        found = _candidates(index, shards, settings)
+        statistics = statistics_of(index, shards, settings)
+        found = _candidates(statistics, index, shards, settings)
+        tables = _tables(found, statistics, index, shards, settings)
         found |= {f"given {threshold:.2f}": threshold for threshold in GIVEN}
         if files.validation_split:
             other = run.files(trial, method, "sweep", files.validation_split)
             chosen = merge_shards(other).plain.curve()
             found[VALIDATION] = float(chosen.thresholds[chosen.best])
         for rule, threshold in found.items():
-            yield _row(files, trial, method, rule, threshold, curve)
+            miou = curve.miou_at(threshold)
+            if rule in tables:
+                miou = _miou_of_table(tables[rule], index, shards)
+            yield _row(files, (trial, method, rule), threshold, miou, curve)
 
 
 def _candidates(
-    index: Index, shards: Sequence[Path], settings: ThresholdSettings
+    statistics: ActivationStatistics,
+    index: Index,
+    shards: Sequence[Path],
+    settings: ThresholdSettings,
 ) -> dict[str, float]:
     """What `auto` would choose by each rule there is."""
     names = THRESHOLD_RULES.names()
-    found = candidates_of(names, index, shards, settings)
+    found = candidates_of(names, statistics, index, shards, settings)
     return {name: found.get(name, found[FALLBACK]) for name in names}
 
 
+def _tables(
+    found: Mapping[str, float],
+    statistics: ActivationStatistics,
+    index: Index,
+    shards: Sequence[Path],
+    settings: ThresholdSettings,
+) -> dict[str, ChosenThresholds]:
+    """What rules choose that give classes or images thresholds of their own."""
+    tables = {}
+    for name, threshold in found.items():
+        classes, images = refinements_of(name, threshold, statistics, index, shards)
+        if classes or images:
+            chosen = ChosenThresholds.around(threshold, name, settings.seed_margin, {})
+            tables[name] = chosen.with_tables(classes, images)
+    return tables
+
+
+def _miou_of_table(chosen: ChosenThresholds, index: Index, shards: Sequence[Path]) -> float:
+    """Mean IoU of the masks at thresholds of classes and images, counted like a sweep's."""
+    confusion = Confusion.empty(len(index.classes))
+    for record, activation in read_activations(index, shards):
+        if record.mask is not None:
+            thresholds = chosen.of(record.id, record.labels, index.classes)
+            mask = dataset_labels(local_labels(activation, thresholds), record.labels)
+            confusion.update(read_truth(record), mask)
+    return confusion.mean_iou("skip")
+
+
 def _row(
-    files: Files, trial: str, method: str, rule: str, threshold: float, curve: ThresholdCurve
+    files: Files, place: tuple[str, str, str], threshold: float, share: float, curve: ThresholdCurve
 ) -> dict[str, Any]:
-    miou, best = 100 * curve.miou_at(threshold), 100 * float(curve.miou[curve.best])
+    trial, method, rule = place
+    miou, best = 100 * share, 100 * float(curve.miou[curve.best])
     return {
         "run": files.run.resolve().name,
         "trial": trial,

@@ -15,6 +15,7 @@ from pydantic import Field
 from workflow_scripts.console.stage import NoSettings, StageFiles, run_stage
 from workflow_scripts.datasets.consistency import read_survey
 from workflow_scripts.errors import InputError
+from workflow_scripts.report.judged_table import judged_part, read_judged
 from workflow_scripts.report.pages import front_page, summary_table
 from workflow_scripts.report.provenance import provenance_page
 from workflow_scripts.report.run_data import evaluated_split, read_summary, read_table
@@ -33,6 +34,8 @@ class Files(StageFiles):
         description="index.csv; dataset.json beside it has the counts, where there is one"
     )
     figures: tuple[Path, ...] = Field((), description="plots (SVG) for the front page")
+    judged: tuple[Path, ...] = Field((), description="what judge wrote of the run's pseudo-masks")
+    judged_split: str | None = Field(None, description="the split that they are of")
     trials: tuple[int, ...] = Field((), description="numbers of the trials")
     seeds: tuple[int, ...] = Field((), description="random seed of each trial, in their order")
     front_page: Path = Field(description="front page to write (HTML)")
@@ -59,9 +62,19 @@ def work(files: Files, settings: NoSettings) -> None:
     imported = validate(CheckpointSettings, given, str(files.configuration)).files
     code = Path(__file__).resolve().parent
     survey = read_survey(files.index)
+    judged = [
+        part
+        for path in files.judged
+        for part in judged_part(read_judged(path), summary, files.judged_split or "")
+    ]
     pages = {
         files.front_page: front_page(
-            summary, read_table(files.differences), evaluated_split(summary), files.figures, survey
+            summary,
+            read_table(files.differences),
+            evaluated_split(summary),
+            files.figures,
+            survey,
+            judged,
         ),
         files.summary_table: summary_table(summary),
         files.provenance: provenance_page(summary, configuration, seeds, imported, code, survey),

@@ -1,4 +1,4 @@
-"""Make the pseudo-masks of one shard: activations, a background threshold, and a dense CRF.
+"""Make the pseudo-masks of one shard: activations, a background threshold, and what refines them.
 
 Writes a zip shard of indexed PNG masks.
 """
@@ -17,10 +17,11 @@ from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.index import ImageRecord
 from workflow_scripts.datasets.parallel import in_threads
 from workflow_scripts.errors import InputError
+from workflow_scripts.refinement.region_masks import merge_regions, read_regions
 from workflow_scripts.refinement.thresholding import dataset_labels, local_labels, refined_labels
 from workflow_scripts.settings.refinement import PseudoMaskSettings
 from workflow_scripts.storage.activations import ActivationReader
-from workflow_scripts.storage.chosen_thresholds import read_thresholds
+from workflow_scripts.storage.chosen_thresholds import ChosenThresholds, read_thresholds
 from workflow_scripts.storage.masks import MaskWriter
 
 
@@ -35,31 +36,37 @@ class Files(ShardFiles):
     output: Path = Field(description="zip shard of pseudo-masks to write")
 
 
-def threshold_of(files: Files) -> float:
-    """The background threshold, given or read from the file of those chosen."""
+def thresholds_of(files: Files) -> ChosenThresholds | None:
+    """The thresholds that were chosen; None where a number is given."""
     if files.threshold is not None and files.thresholds is None:
-        return files.threshold
+        return None
     if files.thresholds is not None and files.threshold is None:
-        return read_thresholds(files.thresholds).pseudo_mask
+        return read_thresholds(files.thresholds)
     raise InputError("give either --threshold, a number, or --thresholds, a file")
 
 
 def work(files: Files, settings: PseudoMaskSettings) -> None:
     """Write the shard."""
-    threshold = threshold_of(files)
-    _, records = files.read()
+    chosen = thresholds_of(files)
+    index, records = files.read()
     with ActivationReader(files.activations) as reader, MaskWriter(files.output) as writer:
 
         def pseudo_mask(record: ImageRecord) -> tuple[ImageRecord, np.ndarray]:
             activations = reader.read_full(record.id, record.height, record.width)
+            threshold: float | np.ndarray | None = files.threshold
+            if chosen is not None:
+                threshold = chosen.of(record.id, record.labels, index.classes)
+            assert threshold is not None
             if settings.refinement == "none":
                 labels = local_labels(activations, threshold)
             else:
                 image = read_image(record.path)
-                [labels] = refined_labels(
-                    image, activations, [threshold], settings.gt_prob, settings.crf
-                )
-            return record, dataset_labels(labels, record.labels)
+                [labels] = refined_labels(image, activations, [threshold], settings)
+            mask = dataset_labels(labels, record.labels)
+            if settings.regions.folder is not None and record.labels:
+                regions = read_regions(Path(settings.regions.folder), record)
+                mask = merge_regions(mask, regions, settings.regions)
+            return record, mask
 
         masks = in_threads(pseudo_mask, records, files.threads)
         title = f"make_pseudo_masks {files.split} {files.shard}"

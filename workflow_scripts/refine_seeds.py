@@ -1,4 +1,4 @@
-"""Make confident seeds of one shard: two thresholds, each followed by a dense CRF.
+"""Make confident seeds of one shard: two thresholds, each followed by a refinement.
 
 A pixel gets a class where the foreground pass names one, background where both passes say so, and is
 ignored (255) elsewhere. Writes a zip shard of indexed PNG masks, and beside it a JSON file that counts
@@ -74,9 +74,7 @@ def work(files: Files, settings: SeedSettings) -> None:
         def seed(record: ImageRecord) -> tuple[ImageRecord, np.ndarray]:
             activations = reader.read_full(record.id, record.height, record.width)
             image = read_image(record.path)
-            foreground, background = refined_labels(
-                image, activations, thresholds, settings.gt_prob, settings.crf
-            )
+            foreground, background = refined_labels(image, activations, thresholds, settings)
             return record, seed_labels(confident_seed(foreground, background), record.labels)
 
         seeds = in_threads(seed, records, files.threads)

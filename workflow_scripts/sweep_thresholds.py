@@ -2,7 +2,7 @@
 
 Reads the index, one shard of activations and the masks of its images; writes one file of counts
 (safetensors) from which every figure of the sweep follows. At the coarse thresholds the masks are
-also refined by a dense CRF and scored.
+also refined, by a dense CRF or PAR, and scored.
 """
 
 import sys
@@ -75,13 +75,8 @@ def sweep_records(
 
 def _refine(record: ImageRecord, activation: np.ndarray, settings: SweepSettings) -> np.ndarray:
     """Return the refined labels at the coarse thresholds, uint8[P, H, W]."""
-    masks = refined_labels(
-        read_image(record.path),
-        activation,
-        settings.refined_thresholds,
-        settings.gt_prob,
-        settings.crf,
-    )
+    image = read_image(record.path)
+    masks = refined_labels(image, activation, settings.refined_thresholds, settings)
     return dataset_labels(np.stack(masks), record.labels)
 
 

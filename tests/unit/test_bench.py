@@ -14,6 +14,7 @@ CONTRACT = {
 }  # fmt: skip
 SMALL = {
     "dense_crf_seeds": {"images": 1, "height": 41, "width": 53},
+    "pixel_adaptive": {"images": 1, "height": 41, "width": 53},
     "dense_crf_21": {"images": 1, "height": 33, "width": 48, "labels": 7},
     "random_walk": {"height": 13, "width": 11},
     "threshold_sweep": {"images": 3, "height": 41, "width": 53},

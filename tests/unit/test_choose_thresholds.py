@@ -1,6 +1,7 @@
 """Thresholds that are chosen, and the stages and configuration that use them."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,25 @@ def test_without_colours_to_separate_the_consensus_chooses(
     assert chosen.rule == "consensus"
     assert "colours" not in chosen.candidates
     assert "no threshold separates the colours" in capsys.readouterr().err
+
+
+def test_a_table_is_written_and_the_masks_follow_it(run_folder: Path) -> None:
+    """Each labelled training image has a threshold of its own; another split has those of classes."""
+    output = run_folder / "0/cam/auto/thresholds.json"
+    chosen_by = ["--rule", "shrunken"]
+    assert choose_thresholds.main([*flags(run_folder), "--output", str(output), *chosen_by]) == 0
+    chosen = read_thresholds(output)
+    assert chosen.images.keys() == {"train0", "train1", "train2"}
+    assert chosen.classes.keys() == {"cat", "dog"}
+    moved = replace(chosen, classes={"cat": 0.9}, images={"train0": 0.01})
+    moved.write(output)
+    for split, objects in (("train", True), ("dev", False)):
+        place = ["--split", split, "--thresholds", str(output), "--refinement", "none"]
+        masks = run_folder / f"{split}.zip"
+        call = [*flags(run_folder, split), *place, "--output", str(masks)]
+        assert make_pseudo_masks.main(call) == 0
+        mask = MaskReader(masks).read(f"{split}0")
+        assert (mask == 1).all() if objects else not mask.any()
 
 
 RULE = """

@@ -12,14 +12,14 @@ MODULES = {
     for path in sorted(ROOT.rglob("*.py"))
     if path.name != "__init__.py"
 }
-MOST_LINES, MOST_MODULES = 500, 160
+MOST_LINES, MOST_MODULES = 500, 175
 # From the lowest floor to the highest: what stands further down imports what stands further up, or its own
 # floor. Stages, the modules of no folder, are on top.
 FLOORS = (
     "errors", "fingerprint", "settings", "storage",
     "doors.door", "doors.usage", "doors.backbone", "backbones", "doors", "datasets", "datasets.kinds",
-    "models", "methods", "segmenters", "console", "training", "evaluation", "threshold_rules", "refinement",
-    "console.run_files", "report", "planning",
+    "models", "methods", "segmenters", "console", "training", "evaluation", "refinement", "judging",
+    "threshold_rules", "console.run_files", "report", "planning",
 )  # fmt: skip
 
 

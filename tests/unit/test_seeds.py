@@ -12,7 +12,7 @@ from workflow_scripts.refinement.thresholding import (
     refined_labels,
     seed_labels,
 )
-from workflow_scripts.settings.refinement import CrfSettings
+from workflow_scripts.settings.refinement import CrfSettings, SeedSettings
 
 ACTIVATIONS = np.array(
     [[[0.9, 0.4, 0.2], [0.04, 0.3, 0.31]], [[0.8, 0.5, 0.1], [0.05, 0.3, 0.30]]], np.float32
@@ -46,14 +46,16 @@ def test_channels_become_class_numbers_and_255_stays():
 def test_an_image_without_labels_is_background():
     record = ImageRecord("a", Path("a.jpg"), 3, 2, "train", (), None)
     image = np.zeros((2, 3, 3), np.uint8)
-    passes = refined_labels(image, ACTIVATIONS[:0], (0.3, 0.05), 0.7, CrfSettings())
+    passes = refined_labels(image, ACTIVATIONS[:0], (0.3, 0.05), SeedSettings())
     found = seed_labels(confident_seed(*passes), record.labels)
     assert found.tolist() == [[0, 0, 0], [0, 0, 0]]
 
 
 def test_a_crf_of_no_iterations_leaves_the_thresholds_alone():
     image = np.zeros((2, 3, 3), np.uint8)
-    found = refined_labels(image, ACTIVATIONS, (0.3, 0.05), 0.7, CrfSettings(iterations=0))
+    found = refined_labels(
+        image, ACTIVATIONS, (0.3, 0.05), SeedSettings(crf=CrfSettings(iterations=0))
+    )
     for labels, threshold in zip(found, (0.3, 0.05), strict=True):
         assert labels.tolist() == local_labels(ACTIVATIONS, threshold).tolist()
 
@@ -66,7 +68,7 @@ def test_the_crf_moves_labels_onto_the_edge_of_the_image():
     activation[0, 8:32, 8:32] = 0.9
     object_ = np.zeros((40, 40), bool)
     object_[10:30, 10:30] = True
-    (labels,) = refined_labels(image, activation, (0.5,), 0.7, CrfSettings())
+    (labels,) = refined_labels(image, activation, (0.5,), SeedSettings())
     assert ((labels == 1) == object_).mean() > 0.99
 
 

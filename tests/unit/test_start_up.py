@@ -16,8 +16,10 @@ HEAVY = {
 KERNELS, NETWORKS, FIGURES = {"numba", "scipy"}, {"torch"}, {"matplotlib"}
 ALLOWED = {
     "refine_seeds": KERNELS, "make_pseudo_masks": KERNELS, "sweep_thresholds": KERNELS,
+    "judge": KERNELS, "compare_thresholds": KERNELS,
     "plot_figures": FIGURES, "compare": FIGURES,
     "train": NETWORKS, "train_boundary": NETWORKS, "train_segmentation": NETWORKS, "infer": NETWORKS,
+    "cache_features": NETWORKS,
     "evaluate_segmentation": NETWORKS, "propagate": NETWORKS, "predict": NETWORKS,
     "export_onnx": NETWORKS, "import_checkpoint": NETWORKS,
     "label": NETWORKS | KERNELS | {"pycocotools"},

@@ -26,7 +26,7 @@ def _reference(image: np.ndarray, activations: np.ndarray) -> list[np.ndarray]:
 
 def _ours(image: np.ndarray, activations: np.ndarray) -> list[np.ndarray]:
     """Both thresholds on one lattice."""
-    return refined_labels(image, activations, THRESHOLDS, SETTINGS.gt_prob, SETTINGS.crf)
+    return refined_labels(image, activations, THRESHOLDS, SETTINGS)
 
 
 def measure(rounds: int = 3, *, images: int = 4, height: int = 375, width: int = 500) -> Comparison:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as rle
 
+from workflow_scripts.datasets.run_lengths import runs_of
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.masks import IGNORE
 
@@ -360,7 +361,7 @@ def _encode(annotation: Mapping[str, Any], height: int, width: int) -> Any:
             raise ValueError("there is none; a box alone gives no mask")
         if list(segmentation.get("size") or ()) != [height, width]:
             raise ValueError(f"size {segmentation.get('size')}, image {[height, width]}")
-        counts = _runs(segmentation.get("counts"), height * width)
+        counts = runs_of(segmentation.get("counts"), height * width)
         return rle.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     except Exception as error:  # pycocotools raises bare exceptions
         raise InputError(
@@ -387,39 +388,6 @@ def _corners(corners: Any, height: int, width: int) -> list[float]:
     if len(corners) % 2:
         raise ValueError(f"{len(corners)} coordinates, which are no pairs")
     return [float(value) for value in corners]
-
-
-def _runs(counts: Any, pixels: int) -> list[int]:
-    """Lengths of the runs, compressed text or a list; ValueError unless they fill the image."""
-    runs = _decompressed(counts) if isinstance(counts, str) else counts
-    if not isinstance(runs, list) or any(
-        isinstance(run, bool) or not isinstance(run, int) or run < 0 for run in runs
-    ):
-        raise ValueError("`counts` are no lengths of runs")
-    if sum(runs) != pixels:
-        raise ValueError(f"the runs have {sum(runs)} pixels, the image {pixels}")
-    return runs
-
-
-def _decompressed(text: str) -> list[int]:
-    """COCO's code for runs: 5 bits a character, differences from the run before the last one."""
-    runs: list[int] = []
-    value = shift = 0
-    for character in text:
-        code = ord(character) - 48
-        if not 0 <= code < 64:
-            raise ValueError(f"{character!r} is no character of compressed runs")
-        value |= (code & 31) << shift
-        shift += 5
-        if code & 32:
-            continue
-        if code & 16:
-            value -= 1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        value = shift = 0
-    if shift:
-        raise ValueError("the compressed runs are cut off")
-    return runs
 
 
 def _number(annotation: Mapping[str, Any], numbers: Mapping[Identifier, int]) -> int:

@@ -5,7 +5,7 @@ by `choose_thresholds: {rule: mine}`, and for its thresholds wherever a threshol
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator
@@ -15,6 +15,8 @@ from workflow_scripts.errors import InputError
 from workflow_scripts.settings.refinement import ValidationSettings
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from workflow_scripts.evaluation.activation_statistics import (
         ActivationStatistics,
         SampledImage,
@@ -31,11 +33,13 @@ class ThresholdRule(ABC):
         name: How a configuration asks for it.
         reads_images: Whether it needs a sample of the images, and not only the statistics.
         finds_none: What it means that `choose` returns None, for the log.
+        by_image: Whether `of_image` is to be asked for each training image.
     """
 
     name: ClassVar[str]
     reads_images: ClassVar[bool] = False
     finds_none: ClassVar[str] = "it finds no threshold"
+    by_image: ClassVar[bool] = False
 
     @abstractmethod
     def choose(
@@ -57,6 +61,30 @@ class ThresholdRule(ABC):
             InputError: There is nothing to go by at all.
         """
 
+    def of_classes(
+        self, statistics: "ActivationStatistics", threshold: float
+    ) -> Mapping[int, float]:
+        """Thresholds of pseudo-masks for some classes, by number; the others have the one for all.
+
+        Args:
+            statistics: As above; `counts[c]` are the pixels that class c wins, `images[c]` the number of
+                images that show it.
+            threshold: What was chosen for all.
+        """
+        return {}
+
+    def of_image(
+        self, counts: "np.ndarray", statistics: "ActivationStatistics", threshold: float
+    ) -> float | None:
+        """The threshold of one training image's pseudo-mask, which goes before those of classes, or None.
+
+        Args:
+            counts: int64 [T + 1], pixels of the image by bin of the winner's activation.
+            statistics: As above.
+            threshold: What was chosen for all.
+        """
+        return None
+
 
 THRESHOLD_RULES: Door[ThresholdRule] = Door(
     "threshold rule", "workflow_scripts.threshold_rules", ThresholdRule
@@ -67,11 +95,12 @@ class ThresholdSettings(ValidationSettings):
     """The rule behind `auto`, which sees activations, image labels and images, but no mask."""
 
     rule: str = Field(
-        "colours",
-        description="rule for the pseudo-masks. colours: the masks separate the colours of the training "
-        "images best; where they separate none, consensus. consensus: median of three rules on the "
-        "activations of all training images: largest between-class variance (Otsu), entropy (Kapur) and "
-        "Fisher ratio. Or the rule of a plug-in",
+        "consensus",
+        description="rule for the pseudo-masks. consensus: median of three rules on the activations of all "
+        "training images: largest between-class variance (Otsu), entropy (Kapur) and Fisher ratio. "
+        "entropy: the second of these alone. shrunken: entropy, with thresholds of classes and images "
+        "held by that of all. colours: the masks separate the colours of the training images best; where "
+        "they separate none, consensus. Or the rule of a plug-in; docs/thresholds.md has figures",
     )
     seed_rule: str = Field(
         "consensus", description="rule for the middle of the seeds' two thresholds"

@@ -41,20 +41,27 @@ class ActivationStatistics:
     """Histogram of the winner's activation by winner class, over images that have labels.
 
     `counts` int64[C+1, T+1] are pixels by winner class (0: no label) and bin, bins bordered by the
-    T thresholds.
+    T thresholds; `images` int64[C+1] the images that show each class (0: none).
     """
 
     def __init__(self, classes: int, thresholds: np.ndarray) -> None:
         self.thresholds = np.asarray(thresholds, np.float32)
         self.counts = np.zeros((classes + 1, len(self.thresholds) + 1), np.int64)
+        self.images = np.zeros(classes + 1, np.int64)
         self._starts = first_bins(self.thresholds)
 
     def update(self, activation: np.ndarray, labels: Sequence[int]) -> None:
         """Add an image by its activation float32[k, H, W]."""
         height, width = activation.shape[1:]
+        self.images[list(labels) or [0]] += 1
         if not labels:
             self.counts[0, 0] += height * width
             return
+        self.counts[list(labels)] += self.of_image(activation)
+
+    def of_image(self, activation: np.ndarray) -> np.ndarray:
+        """Return the pixels of an image by winner's channel and bin, int64[k, T+1]."""
+        height, width = activation.shape[1:]
         channels, _, _, _ = histogram_of_image(
             activation,
             np.zeros((height, width), np.uint8),
@@ -63,7 +70,7 @@ class ActivationStatistics:
             self.thresholds,
             self._starts,
         )
-        self.counts[list(labels)] += channels[0]
+        return channels[0]
 
     @classmethod
     def of(
@@ -122,13 +129,68 @@ def count_images(shards: Sequence[Path]) -> int:
     return images
 
 
+def statistics_of(
+    index: Index, shards: Sequence[Path], settings: ThresholdSettings
+) -> ActivationStatistics:
+    """Count the activations of some shards."""
+    activations = progress(read_activations(index, shards), description="count activations")
+    return ActivationStatistics.of(activations, len(index.classes), even_thresholds(settings.step))
+
+
+def refinements_of(
+    name: str,
+    threshold: float,
+    statistics: ActivationStatistics,
+    index: Index,
+    shards: Sequence[Path],
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Ask a rule for thresholds of classes, by name, and of images, by id.
+
+    Raises:
+        InputError: It gives what is no threshold, or no class.
+    """
+    rule = THRESHOLD_RULES.get(name)()
+    classes = {}
+    for number, found in rule.of_classes(statistics, threshold).items():
+        if not 1 <= number <= len(index.classes):
+            raise InputError(
+                f"threshold rule `{name}`: chose a threshold for class {number}; classes are 1 to "
+                f"{len(index.classes)}. Correct the rule"
+            )
+        classes[index.classes[number - 1]] = _checked(name, found)
+    images = {}
+    if rule.by_image:
+        described = progress(read_activations(index, shards), description="thresholds of images")
+        for record, activation in described:
+            if record.labels:
+                counts = statistics.of_image(activation).sum(axis=0)
+                own = rule.of_image(counts, statistics, threshold)
+                if own is not None:
+                    images[record.id] = _checked(name, own)
+    return classes, images
+
+
+def _checked(name: str, threshold: float) -> float:
+    if not 0 < threshold < 1:
+        raise InputError(
+            f"threshold rule `{name}`: chose {threshold}, expected a number between 0 and 1 or None; "
+            "correct the rule, or ask for another by `choose_thresholds: {rule: …}`"
+        )
+    return float(threshold)
+
+
 def candidates_of(
-    rules: Iterable[str], index: Index, shards: Sequence[Path], settings: ThresholdSettings
+    rules: Iterable[str],
+    statistics: ActivationStatistics,
+    index: Index,
+    shards: Sequence[Path],
+    settings: ThresholdSettings,
 ) -> dict[str, float]:
     """Ask some rules for a threshold.
 
     Args:
         rules: Their names.
+        statistics: Of the activations of the training images.
         index: Of the dataset.
         shards: Files of activations of the training images.
         settings: Distance of the thresholds, and how many images a rule may see.
@@ -139,10 +201,6 @@ def candidates_of(
     Raises:
         InputError: A shard cannot be used, there is nothing to go by, or a rule gives what is no threshold.
     """
-    activations = progress(read_activations(index, shards), description="count activations")
-    statistics = ActivationStatistics.of(
-        activations, len(index.classes), even_thresholds(settings.step)
-    )
     found = {}
     for name in rules:
         rule = THRESHOLD_RULES.get(name)()
@@ -154,10 +212,5 @@ def candidates_of(
         threshold = rule.choose(statistics, sample)
         if threshold is None:
             continue
-        if not 0 < threshold < 1:
-            raise InputError(
-                f"threshold rule `{name}`: chose {threshold}, expected a number between 0 and 1 or None; "
-                "correct the rule, or ask for another by `choose_thresholds: {rule: …}`"
-            )
-        found[name] = float(threshold)
+        found[name] = _checked(name, threshold)
     return found

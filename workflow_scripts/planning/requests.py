@@ -1,6 +1,7 @@
 """What rules ask for that depends on wildcards: inputs, flags of their stages, digests of the code."""
 
 import json
+import re
 import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,8 +14,9 @@ from workflow_scripts.doors.method import METHODS, Reads
 from workflow_scripts.doors.usage import Use, code_of, plug_ins, uses
 from workflow_scripts.errors import InputError
 from workflow_scripts.fingerprint import file_digests
-from workflow_scripts.planning.configuration import TRUTH
-from workflow_scripts.planning.run_layout import Layout, Wildcards
+from workflow_scripts.models.feature_settings import stored_features
+from workflow_scripts.planning.configuration import TRAIN, TRUTH
+from workflow_scripts.planning.run_layout import NOTHING, Layout, Wildcards
 from workflow_scripts.planning.sharing import keep_parts
 from workflow_scripts.settings.base import render_flags
 from workflow_scripts.settings.imports import BOUNDARY, checkpoint_key
@@ -124,6 +126,45 @@ class Requests(Layout):
         backbone = getattr(self.settings.training(wildcards.method), "backbone", None)
         return _existing(backbone.file) if backbone is not None else []
 
+    @property
+    def stored_features(self) -> str:
+        """Folders of stored features, as a pattern of the wildcard {features}."""
+        return "|".join(map(re.escape, self.feature_sets)) or NOTHING
+
+    def _features(self, settings: Any, section: str) -> list[str]:
+        """Shards that a training learns from in the place of images; none where it sees images."""
+        stored = stored_features(settings, section)
+        folder = () if stored is None else ("features", stored.folder)
+        return [
+            self.path(*folder, f"{shard}.safetensors") for shard in self.training_shards if folder
+        ]
+
+    def method_features(self, wildcards: Wildcards) -> list[str]:
+        """The same for the training of {method}."""
+        return self._features(self.settings.training(wildcards.method), TRAIN + wildcards.method)
+
+    def segmentation_features(self, wildcards: Wildcards) -> list[str]:
+        """The same for segmentation networks."""
+        return self._features(self.settings.train_segmentation, "train_segmentation")
+
+    @staticmethod
+    def feature_input_flags(wildcards: Wildcards, input: Any) -> str:
+        """`--features …`, where a training learns from stored ones."""
+        return " ".join(["--features", *map(shlex.quote, input.features)] if input.features else [])
+
+    def feature_flags(self, wildcards: Wildcards) -> str:
+        """Settings of the stored {features}."""
+        settings = self.feature_sets[wildcards.features]
+        return render_flags(settings) + self._plugin_flag(uses(settings))
+
+    def feature_code(self, wildcards: Wildcards) -> dict[str, str]:
+        """Digests of the code that computes them."""
+        return code_of("cache_features", uses(self.feature_sets[wildcards.features]))
+
+    def feature_weights(self, wildcards: Wildcards) -> list[str]:
+        """The file of weights of their network, if it is one."""
+        return _existing(self.feature_sets[wildcards.features].backbone.file)
+
     def checkpoint(self, wildcards: Wildcards) -> list[str]:
         """The file that {network} is imported from."""
         return [self.settings.checkpoints.files[wildcards.network]]
@@ -169,6 +210,44 @@ class Requests(Layout):
         """Folder that holds what is imported as {method}."""
         method = self.settings.imports[wildcards.method]
         return str(method.activations or method.seeds)
+
+    def region_folder(self, wildcards: Wildcards) -> list[str]:
+        """Folder of the regions that are merged into pseudo-masks, if there is one."""
+        folder = self.settings.pseudo_masks.regions.folder
+        return [folder] if folder is not None else []
+
+    @property
+    def judged_split(self) -> str:
+        """The split whose pseudo-masks are judged: the first that networks learn from."""
+        return self.settings.splits.training[0]
+
+    def _judged(self) -> dict[str, str]:
+        """Folder of each set of pseudo-masks by its name: trial/method/source."""
+        places = [
+            (str(trial), method, source)
+            for trial in self.trials
+            for method in self.methods
+            for source in self.sources
+        ]
+        return {"/".join(place): self.path(*place, "pseudo_masks") for place in places}
+
+    @property
+    def judged(self) -> list[str]:
+        """What is predicted of all pseudo-masks, where there are any."""
+        return [self.path("judged", "judged.json")] if self._judged() else []
+
+    @property
+    def judged_masks(self) -> list[str]:
+        """Shards of all pseudo-masks that are judged."""
+        shards = self.shards(self.judged_split)
+        return [f"{folder}/{shard}.zip" for folder in self._judged().values() for shard in shards]
+
+    @property
+    def judged_flags(self) -> str:
+        """Sets, their names and their split, as flags."""
+        sets = self._judged()
+        names, folders = (" ".join(map(shlex.quote, words)) for words in (sets, sets.values()))
+        return f"--masks {folders} --names {names} --split {self.judged_split}"
 
     def shard_flags(self, wildcards: Wildcards) -> str:
         """`--split … --shard … --shards …` for the wildcard {shard}."""
@@ -349,8 +428,8 @@ class Requests(Layout):
     @property
     def propagated_sweep_flags(self) -> str:
         """Settings of the sweep of propagated activations, refined if their pseudo-masks are."""
-        sweep = self.settings.sweep
-        refined = sweep.refined_thresholds if self.settings.pseudo_masks.refinement == "crf" else ()
+        sweep, masks = self.settings.sweep, self.settings.pseudo_masks
+        refined = () if masks.refinement == "none" else sweep.refined_thresholds
         return render_flags(sweep.model_copy(update={"refined_thresholds": refined}))
 
     def import_flags(self, wildcards: Wildcards) -> str:

@@ -7,8 +7,10 @@ from typing import Any
 
 from workflow_scripts.doors.method import Reads
 from workflow_scripts.errors import InputError
+from workflow_scripts.models.feature_settings import CacheFeaturesSettings, stored_features
 from workflow_scripts.planning.configuration import (
     FULL,
+    TRAIN,
     ThreadSettings,
     read_configuration,
     source_name,
@@ -70,6 +72,10 @@ class Layout:
     def dataset_folder(self, wildcards: Wildcards) -> str:
         """Folder of the index and of what the dataset's kind makes itself."""
         return self.path("dataset")
+
+    def judged_folder(self, wildcards: Wildcards) -> str:
+        """Folder of the predicted quality of all pseudo-masks."""
+        return self.path("judged")
 
     def figures_folder(self, wildcards: Wildcards) -> str:
         """Folder of the report's figures."""
@@ -236,6 +242,28 @@ class Layout:
         splits = self.settings.splits
         unseen = [split for split in splits.activations if split not in splits.training]
         return [*unseen, *splits.activations][0]
+
+    @cached_property
+    def feature_sets(self) -> dict[str, CacheFeaturesSettings]:
+        """Features that are stored for trainings, by the name of their folder."""
+        imported = self.settings.checkpoints.files
+        sections = {
+            TRAIN + name: self.settings.training(name)
+            for name in self.needed_networks
+            if name not in imported
+        }
+        sections["train_segmentation"] = self.settings.train_segmentation
+        found = [stored_features(settings, section) for section, settings in sections.items()]
+        return {one.folder: one for one in found if one is not None}
+
+    @property
+    def features(self) -> list[str]:
+        """All shards of stored features."""
+        return [
+            self.path("features", folder, f"{shard}.safetensors")
+            for folder in self.feature_sets
+            for shard in self.training_shards
+        ]
 
     @property
     def threads(self) -> ThreadSettings:

@@ -17,7 +17,6 @@ from workflow_scripts.refinement.random_walk import BoundaryWalk
 from workflow_scripts.refinement.thresholding import (
     confident_seed,
     dataset_labels,
-    local_labels,
     refined_labels,
     seed_labels,
 )
@@ -25,7 +24,11 @@ from workflow_scripts.settings.base import Settings
 from workflow_scripts.settings.refinement import PseudoMaskSettings, SeedSettings
 from workflow_scripts.storage.activation_maps import ActivationMaps
 from workflow_scripts.storage.activations import enlarged
-from workflow_scripts.storage.chosen_thresholds import read_thresholds, seed_thresholds
+from workflow_scripts.storage.chosen_thresholds import (
+    ChosenThresholds,
+    read_thresholds,
+    seed_thresholds,
+)
 from workflow_scripts.training.inference_pipeline import (
     LARGEST_SCALE,
     Kind,
@@ -84,11 +87,9 @@ class RunSettings(Protocol):
         """Settings of its seeds."""
 
 
-def _threshold(settings: RunSettings, folder: Path) -> float:
+def _chosen(settings: RunSettings, folder: Path) -> ChosenThresholds | None:
     first = settings.thresholds[0]
-    if isinstance(first, str):
-        return read_thresholds(folder / first / "thresholds.json").pseudo_mask
-    return float(first)
+    return read_thresholds(folder / first / "thresholds.json") if isinstance(first, str) else None
 
 
 class _TrainedMethod:
@@ -148,7 +149,7 @@ class _TrainedMethod:
         if maps is None:
             return one, None
         foreground, background = refined_labels(
-            one.image, full(maps, one), self.thresholds, self.seeds.gt_prob, self.seeds.crf
+            one.image, full(maps, one), self.thresholds, self.seeds
         )
         return one, seed_labels(confident_seed(foreground, background), one.labels)
 
@@ -210,7 +211,11 @@ class Labeller:
         self._method = _TrainedMethod(run, trial, method, settings, device)
         self.classes = self._method.classes
         folder = run / str(trial) / method
-        self.threshold = _threshold(settings, folder) if threshold is None else threshold
+        self._chosen = _chosen(settings, folder) if threshold is None else None
+        if threshold is None:
+            first = settings.thresholds[0]
+            threshold = self._chosen.pseudo_mask if self._chosen is not None else float(first)
+        self.threshold = threshold
         self._pseudo_masks = settings.pseudo_masks
         self._walk: BoundaryWalk | None = None
         if settings.boundary.enabled:
@@ -258,11 +263,8 @@ class Labeller:
         one, maps = found
         if maps is None:
             return one, np.zeros(one.image.shape[:2], np.uint8)
-        activations, refine = full(maps, one), self._pseudo_masks
-        if refine.refinement == "none":
-            local = local_labels(activations, self.threshold)
-        else:
-            [local] = refined_labels(
-                one.image, activations, [self.threshold], refine.gt_prob, refine.crf
-            )
+        threshold: float | np.ndarray = self.threshold
+        if self._chosen is not None:
+            threshold = self._chosen.of(None, one.labels, self.classes)
+        [local] = refined_labels(one.image, full(maps, one), [threshold], self._pseudo_masks)
         return one, dataset_labels(local, one.labels)

@@ -1,55 +1,86 @@
-"""Labels from activations: a background threshold, sharpened by a dense CRF."""
+"""Labels from activations: a background threshold, and the refinement that sharpens them."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from workflow_scripts.refinement.dense_crf import refine, unary_from_labels
-from workflow_scripts.settings.refinement import CrfSettings
+from workflow_scripts.settings.refinement import CrfSettings, RefinementSettings
 
 IGNORE = 255
 
 
-def local_labels(activations: np.ndarray, threshold: float) -> np.ndarray:
+def local_labels(activations: np.ndarray, threshold: float | np.ndarray) -> np.ndarray:
     """0 for background, i for the i-th channel: the argmax of [threshold, activations].
 
     Args:
         activations: [k, H, W] in 0…1.
-        threshold: A pixel is background unless its largest activation exceeds it.
+        threshold: A pixel is background unless its largest activation exceeds it; one number, or float [k]
+            with that of each channel.
 
     Returns:
         int32 [H, W] in 0…k.
     """
     if len(activations) == 0:
         return np.zeros(activations.shape[1:], np.int32)
-    winner = activations.argmax(axis=0).astype(np.int32) + 1
-    return np.where(activations.max(axis=0) > threshold, winner, 0).astype(np.int32)
+    winner = activations.argmax(axis=0).astype(np.int32)
+    least = threshold if np.ndim(threshold) == 0 else np.asarray(threshold, np.float32)[winner]
+    return np.where(activations.max(axis=0) > least, winner + 1, 0).astype(np.int32)
 
 
 def refined_labels(
     image: np.ndarray,
     activations: np.ndarray,
-    thresholds: Sequence[float],
-    gt_prob: float,
-    crf: CrfSettings,
+    thresholds: Sequence[float | np.ndarray],
+    how: RefinementSettings,
 ) -> list[np.ndarray]:
-    """Labels at several thresholds, each refined by a dense CRF; the image's kernels are shared.
+    """Labels at several thresholds, each refined; what is known of the image is shared.
 
     Args:
         image: uint8 [H, W, 3].
         activations: [k, H, W] in 0…1.
-        thresholds: Background thresholds.
-        gt_prob: Confidence of a thresholded label.
-        crf: Kernels and iterations.
+        thresholds: Background thresholds, each a number or float [k], see `local_labels`.
+        how: Dense CRF, pixel-adaptive refinement, or none.
 
     Returns:
         For each threshold uint8 [H, W] in 0…k. An image without labels is background.
     """
     labels = [local_labels(activations, threshold) for threshold in thresholds]
-    if len(activations) == 0:
+    if len(activations) == 0 or how.refinement == "none":
         return [label.astype(np.uint8) for label in labels]
-    unary = np.stack([unary_from_labels(label, len(activations) + 1, gt_prob) for label in labels])
-    return list(refine(image, unary, crf).argmax(axis=1).astype(np.uint8))
+    if how.refinement == "par":
+        # Torch, which only this refinement needs, is not imported where none is asked for.
+        from workflow_scripts.refinement.pixel_adaptive import refined_by_par
+
+        return list(refined_by_par(image, activations, thresholds, how.par))
+    unary = np.stack(
+        [unary_from_labels(label, len(activations) + 1, how.gt_prob) for label in labels]
+    )
+    return list(refine(image, unary, how.crf).argmax(axis=1).astype(np.uint8))
+
+
+def refined_masks(
+    image: np.ndarray, masks: np.ndarray, labels: int, gt_prob: float, crf: CrfSettings
+) -> np.ndarray:
+    """Masks of one image, each refined by a dense CRF; a pixel of the value `labels` is unknown.
+
+    Args:
+        image: uint8 [H, W, 3].
+        masks: int [P, H, W] in 0…labels.
+        labels: How many labels there are.
+        gt_prob: Confidence of a label.
+        crf: Kernels and iterations.
+
+    Returns:
+        uint8 [P, H, W] in 0…labels − 1.
+    """
+    if labels == 1:
+        return np.zeros(masks.shape, np.uint8)
+    unary = np.full((len(masks), labels, *image.shape[:2]), np.log(labels), np.float32)
+    for one, mask in zip(unary, masks, strict=True):
+        known = mask < labels
+        one[:, known] = unary_from_labels(np.where(known, mask, 0), labels, gt_prob)[:, known]
+    return refine(image, unary, crf).argmax(axis=1).astype(np.uint8)
 
 
 def dataset_labels(local: np.ndarray, labels: Sequence[int]) -> np.ndarray:

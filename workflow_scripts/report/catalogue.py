@@ -71,6 +71,7 @@ PAGES = (
 GALLERY = Item("gallery.html", "Gallery", _IMAGES)
 EXPLORER = Item("explorer.html", "Threshold explorer", _IMAGES)
 CAPTIONS = tuple(sorted(_CAPTIONS.glob("*.rst")))
+CALIBRATION = (_ASSETS.parent / "judging" / "calibration.json",)
 FRAMES = _ASSETS / "frames.js"
 GALLERY_ASSETS = tuple(_ASSETS / "gallery" / f"gallery.{kind}" for kind in ("html", "css", "js"))
 EXPLORER_ASSETS = tuple(

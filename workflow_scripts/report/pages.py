@@ -40,6 +40,7 @@ def front_page(
     split: str | None,
     figures: Sequence[Path],
     survey: dict[str, Any] | None = None,
+    judged: Sequence[str] = (),
 ) -> str:
     """Return the page.
 
@@ -49,6 +50,7 @@ def front_page(
         split: The split that the sweep's figures are about; None without ground truth.
         figures: Plots (SVG) to show, each named as in the catalogue.
         survey: Contents of dataset.json: how images, labels and masks agree.
+        judged: What is predicted of the pseudo-masks, see `judged_part`.
     """
     result = verdict(summary, differences, split)
     images = ", ".join(f"{count} {name}" for name, count in summary["images"].items())
@@ -65,6 +67,7 @@ def front_page(
         element("h2", "Methods"),
         *_methods(summary, split),
         *_differences(differences),
+        *judged,
         *_dataset(survey),
         *_plots(figures),
         element(

@@ -5,11 +5,11 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from workflow_scripts.settings.base import Settings
-from workflow_scripts.settings.refinement import CrfSettings
+from workflow_scripts.settings.refinement import CrfSettings, RefinementSettings
 from workflow_scripts.settings.training import Scale
 
 
-class SweepSettings(Settings):
+class SweepSettings(RefinementSettings):
     """Thresholds of the sweep, and the coarse ones at which masks are refined too."""
 
     step: float = Field(
@@ -17,12 +17,8 @@ class SweepSettings(Settings):
     )
     refined_thresholds: tuple[float, ...] = Field(
         (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-        description="thresholds whose masks are also scored after a dense CRF; none leaves it out",
+        description="thresholds whose masks are also scored after refinement; none leaves it out",
     )
-    gt_prob: float = Field(
-        0.7, gt=0.5, lt=1, description="confidence of a thresholded label in the CRF's unary term"
-    )
-    crf: CrfSettings = CrfSettings()
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:

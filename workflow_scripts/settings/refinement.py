@@ -51,6 +51,43 @@ class CrfSettings(Settings):
         return values
 
 
+class ParSettings(Settings):
+    """Pixel-adaptive refinement (Ru et al. 2022): averages over near and far neighbours of like colour."""
+
+    iterations: int = Field(
+        10, ge=0, le=1000, description="Averages one after another; 0 leaves the maps alone"
+    )
+    dilations: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(
+        (1, 2, 4, 8, 12, 24),
+        min_length=1,
+        description="Distances of the eight neighbours, in pixels",
+    )
+    w1: float = Field(
+        0.3,
+        gt=0,
+        le=100,
+        description="Width of the affinities, in standard deviations of neighbours",
+    )
+    w2: float = Field(
+        0.01, ge=0, le=100, description="Weight of the affinity by position beside that by colour"
+    )
+
+
+class RefinementSettings(Settings):
+    """What sharpens thresholded activations."""
+
+    refinement: Literal["crf", "par", "none"] = Field(
+        "crf",
+        description="what refines the thresholded labels: `crf`, a dense CRF; `par`, pixel-adaptive "
+        "refinement; `none`",
+    )
+    gt_prob: float = Field(
+        0.7, gt=0.5, lt=1, description="confidence of a thresholded label in the CRF's unary term"
+    )
+    crf: CrfSettings = CrfSettings()
+    par: ParSettings = ParSettings()
+
+
 class ValidationSettings(Settings):
     """What thresholds chosen on masks share with those of a rule."""
 
@@ -64,8 +101,8 @@ class ValidationSettings(Settings):
     )
 
 
-class SeedSettings(Settings):
-    """Two thresholds, each followed by a dense CRF; pixels on which they differ are ignored."""
+class SeedSettings(RefinementSettings):
+    """Two thresholds, each followed by a refinement; pixels on which they differ are ignored."""
 
     foreground_threshold: Threshold = Field(
         0.30,
@@ -77,10 +114,6 @@ class SeedSettings(Settings):
         description="activation below which a pixel may be background; `auto` and `validation` as "
         "above",
     )
-    gt_prob: float = Field(
-        0.7, gt=0.5, lt=1, description="confidence of a thresholded label in the CRF's unary term"
-    )
-    crf: CrfSettings = CrfSettings()
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -103,16 +136,34 @@ class SeedSettings(Settings):
         return None
 
 
-class PseudoMaskSettings(Settings):
+class RegionSettings(Settings):
+    """Regions of an image that another segmenter found (SAM, for instance), merged into pseudo-masks.
+
+    Chen et al., "Segment Anything Model (SAM) Enhanced Pseudo Labels for Weakly Supervised Semantic
+    Segmentation", 2023, whose shares are the defaults.
+    """
+
+    folder: str | None = Field(
+        None,
+        description="folder with a folder of binary masks (PNG) for each image, `{id}/…png`, or a JSON file, "
+        "`{id}.json`, as SAM's automatic generator writes them with `coco_rle`; regions are not used if left "
+        "out",
+    )
+    inside: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="a region joins a class if a larger share of it is of that class",
+    )
+    covered: float = Field(
+        0.85, gt=0, le=1, description="or if it covers at least this share of the class"
+    )
+
+
+class PseudoMaskSettings(RefinementSettings):
     """Activations, a background threshold, and what sharpens the result."""
 
-    refinement: Literal["crf", "none"] = Field(
-        "crf", description="refine the thresholded labels by a dense CRF"
-    )
-    gt_prob: float = Field(
-        0.7, gt=0.5, lt=1, description="confidence of a thresholded label in the CRF's unary term"
-    )
-    crf: CrfSettings = CrfSettings()
+    regions: RegionSettings = RegionSettings()
 
 
 class PropagateSettings(Settings):

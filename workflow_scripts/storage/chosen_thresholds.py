@@ -1,9 +1,11 @@
 """Files of thresholds that a rule chose: one small JSON file a method and trial."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from workflow_scripts.errors import InputError
 from workflow_scripts.settings.refinement import SeedSettings
@@ -21,6 +23,23 @@ class ChosenThresholds:
     """What chose the pseudo-masks' threshold."""
     candidates: Mapping[str, float] = field(default_factory=dict)
     """Threshold of the pseudo-masks by each rule that was computed."""
+    classes: Mapping[str, float] = field(default_factory=dict)
+    """Thresholds of the pseudo-masks of single classes, by name; the others have `pseudo_mask`."""
+    images: Mapping[str, float] = field(default_factory=dict)
+    """Thresholds of the pseudo-masks of single images, by id; they go before those of classes."""
+
+    def of(self, image_id: str | None, labels: Sequence[int], classes: Sequence[str]) -> np.ndarray:
+        """Threshold of each of an image's labels, float64 [k].
+
+        Args:
+            image_id: The image; None for one that is not in the dataset.
+            labels: Its class numbers.
+            classes: Names of all classes.
+        """
+        if image_id is not None and image_id in self.images:
+            return np.full(len(labels), self.images[image_id])
+        names = [classes[label - 1] for label in labels]
+        return np.array([self.classes.get(name, self.pseudo_mask) for name in names], np.float64)
 
     @classmethod
     def around(
@@ -42,13 +61,23 @@ class ChosenThresholds:
             seed_foreground=round(min(centre + margin, (1 + centre) / 2), 6),
             seed_background=round(max(centre - margin, centre / 2), 6),
             rule=rule,
-            candidates={name: round(value, 6) for name, value in candidates.items()},
+            candidates=_rounded(candidates),
         )
+
+    def with_tables(
+        self, classes: Mapping[str, float], images: Mapping[str, float]
+    ) -> "ChosenThresholds":
+        """The same with thresholds of single classes and images."""
+        return replace(self, classes=_rounded(classes), images=_rounded(images))
 
     def write(self, path: Path) -> None:
         """Write to a JSON file, whole or not at all."""
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in values.items()}
 
 
 def read_thresholds(path: Path) -> ChosenThresholds:
@@ -64,8 +93,11 @@ def read_thresholds(path: Path) -> ChosenThresholds:
             seed_background=float(values["seed_background"]),
             rule=str(values["rule"]),
             candidates=dict(values["candidates"]),
+            classes=dict(values.get("classes", {})),
+            images=dict(values.get("images", {})),
         )
-        for threshold in (chosen.pseudo_mask, chosen.seed_foreground, chosen.seed_background):
+        every = (chosen.pseudo_mask, chosen.seed_foreground, chosen.seed_background)
+        for threshold in (*every, *chosen.classes.values(), *chosen.images.values()):
             if not 0 < threshold < 1:
                 raise ValueError(f"threshold {threshold} does not lie between 0 and 1")
     except (OSError, KeyError, TypeError, ValueError) as error:

@@ -68,9 +68,12 @@ class _Sides:
 
 
 def _sides(statistics: ActivationStatistics) -> tuple[_Sides, _Sides]:
-    pixels = statistics.counts[1:].sum(axis=0)
+    return _sides_of(statistics.counts[1:].sum(axis=0), statistics.thresholds)
+
+
+def _sides_of(pixels: np.ndarray, thresholds: np.ndarray) -> tuple[_Sides, _Sides]:
     weight = pixels / max(pixels.sum(), 1)
-    borders = np.concatenate([[0.0], statistics.thresholds.astype(np.float64), [1.0]])
+    borders = np.concatenate([[0.0], thresholds.astype(np.float64), [1.0]])
     centre = (borders[1:] + borders[:-1]) / 2
     surprise = -weight * np.log(np.where(weight > 0, weight, 1.0))
     # The values of a bin are spread over it: two values alone have a variance, too.
@@ -112,7 +115,12 @@ def split_entropy(statistics: ActivationStatistics) -> np.ndarray:
     Kapur, Sahoo, Wong, "A new method for gray-level picture thresholding using the entropy of the
     histogram", 1985.
     """
-    low, high = _sides(statistics)
+    return split_entropy_of(statistics.counts[1:].sum(axis=0), statistics.thresholds)
+
+
+def split_entropy_of(pixels: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """The same of any histogram of activations int64[T+1], float64[T]; NaN where a side is empty."""
+    low, high = _sides_of(pixels, thresholds)
     return low.entropy + high.entropy
 
 

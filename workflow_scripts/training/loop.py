@@ -21,6 +21,7 @@ from workflow_scripts.settings.training import TrainingSettings
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.training.checkpoint import Checkpoint
 from workflow_scripts.training.distributed import World
+from workflow_scripts.training.feature_images import FeatureImages
 from workflow_scripts.training.launch import check_batch
 from workflow_scripts.training.optimisers import build_optimiser, schedule_factor
 from workflow_scripts.training.precision import (
@@ -277,7 +278,7 @@ def _next(batches: Iterator[Batch]) -> Batch:
 def train(
     network: nn.Module,
     task: Task,
-    images: TrainingImages,
+    images: TrainingImages | FeatureImages,
     settings: TrainingSettings,
     bfloat16_pays: bool,
     run: Run,

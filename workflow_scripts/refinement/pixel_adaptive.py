@@ -1,0 +1,133 @@
+"""Pixel-adaptive refinement (PAR): label maps made to agree with the colours of near and far neighbours.
+
+Ru, Zhan, Yu, Du, "Learning Affinity from Attention: End-to-End Weakly-Supervised Semantic Segmentation with
+Transformers", CVPR 2022, section 3.4 and equations 10 and 11, with the constants of its published code. It is
+local and has no compatibility of labels, so that it costs less than a dense CRF, and runs on any device.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from workflow_scripts.settings.refinement import ParSettings
+
+# Rows, columns of the eight neighbours.
+NEIGHBOURS = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0))
+_TINY = 1e-8
+# Pixels whose affinities are held at once: 48 numbers each.
+BAND_PIXELS = 1 << 20
+
+
+def refine(images: Tensor, maps: Tensor, settings: ParSettings) -> Tensor:
+    """Replace each pixel's values by its neighbours', weighed by affinity, as often as there are iterations.
+
+    The affinity of a pixel i to its neighbour j is softmax over j of −(|I_i − I_j| / (w₁ σ))², averaged over
+    the colours, plus w₂ times softmax of −(|p_i − p_j| / (w₁ σ_p))²; σ is the standard deviation over the
+    neighbours. Beyond the border the image's last pixels go on. Large images are refined in bands of rows
+    that overlap as far as any value can travel: the result is the same but for rounding.
+
+    Args:
+        images: float [B, 3, H, W]; the scale of the colours does not matter.
+        maps: float [B, L, H, W] on the same device.
+        settings: Dilations, iterations, w₁ and w₂.
+
+    Returns:
+        float [B, L, H, W]; each iteration multiplies the sum over labels by 1 + w₂.
+    """
+    height, width = maps.shape[-2:]
+    reach = settings.iterations * max(settings.dilations)
+    if not settings.iterations:
+        return maps
+    rows = max(1, BAND_PIXELS // (width * len(images)) - 2 * reach)
+    if rows >= height or height <= 2 * reach:
+        return _refine(images, maps, settings)
+    parts = []
+    for first in range(0, height, rows):
+        top, end = max(0, first - reach), min(height, first + rows + reach)
+        part = _refine(images[..., top:end, :], maps[..., top:end, :], settings)
+        parts.append(part[..., first - top : first - top + rows, :])
+    return torch.cat(parts, dim=-2)
+
+
+def _refine(images: Tensor, maps: Tensor, settings: ParSettings) -> Tensor:
+    weights = _affinities(images, settings)
+    for _ in range(settings.iterations):
+        total = torch.zeros_like(maps)
+        for neighbour, weight in zip(_neighbours(maps, settings), weights, strict=True):
+            total.addcmul_(neighbour, weight)
+        maps = total
+    return maps
+
+
+def _neighbours(values: Tensor, settings: ParSettings) -> Iterator[Tensor]:
+    """Yield [B, C, H, W] moved by each neighbour's offset, dilation by dilation."""
+    height, width = values.shape[-2:]
+    for dilation in settings.dilations:
+        padded = F.pad(values, [dilation] * 4, mode="replicate")
+        for y, x in NEIGHBOURS:
+            top, left = dilation * (1 + y), dilation * (1 + x)
+            yield padded[..., top : top + height, left : left + width]
+
+
+def _affinities(images: Tensor, settings: ParSettings) -> Tensor:
+    """Weights [N, B, 1, H, W] of a pixel's N neighbours."""
+    count, total, squares = 0, torch.zeros_like(images), torch.zeros_like(images)
+    # Differences from the pixel itself: their deviation is the neighbours', and they cancel nothing large.
+    for neighbour in _neighbours(images, settings):
+        difference = neighbour - images
+        total += difference
+        squares.addcmul_(difference, difference)
+        count += 1
+    variance = (squares - total**2 / count).clamp_min(0) / (count - 1)
+    scale = settings.w1 * (variance.sqrt() + _TINY)
+    exponents = torch.stack(
+        [
+            -(((neighbour - images) / scale) ** 2).mean(dim=1, keepdim=True)
+            for neighbour in _neighbours(images, settings)
+        ]
+    )
+    positions = _position_affinities(settings).to(images)
+    return exponents.softmax(dim=0).add_(settings.w2 * positions.view(-1, 1, 1, 1, 1))
+
+
+def _position_affinities(settings: ParSettings) -> Tensor:
+    """Softmax over the neighbours by their distance alone, float64 [N]."""
+    offsets = [(d * y, d * x) for d in settings.dilations for y, x in NEIGHBOURS]
+    distances = torch.tensor(offsets, dtype=torch.float64).norm(dim=1)
+    return (-((distances / (settings.w1 * (distances.std() + _TINY))) ** 2)).softmax(dim=0)
+
+
+def refined_by_par(
+    image: np.ndarray,
+    activations: np.ndarray,
+    thresholds: Sequence[float | np.ndarray],
+    settings: ParSettings,
+) -> np.ndarray:
+    """Labels at several thresholds, refined together.
+
+    As published, the threshold is the map of the background, and the softmax over background and activations
+    is refined; the largest value is the label.
+
+    Args:
+        image: uint8 [H, W, 3].
+        activations: float [k, H, W] in 0…1.
+        thresholds: T background thresholds, each a number, or float [k]: the winner's counts.
+        settings: Of the refinement.
+
+    Returns:
+        uint8 [T, H, W] in 0…k.
+    """
+    labels, size = len(activations) + 1, activations.shape[1:]
+    with torch.inference_mode():
+        colours = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+        maps = torch.empty(len(thresholds), labels, *size)
+        maps[:, 1:] = torch.from_numpy(np.ascontiguousarray(activations, np.float32))
+        for one, threshold in zip(maps, thresholds, strict=True):
+            each = torch.as_tensor(threshold, dtype=torch.float32)
+            one[0] = each if each.ndim == 0 else each[one[1:].argmax(dim=0)]
+        # No map sees another, so that those of all thresholds share the affinities.
+        refined = refine(colours, maps.softmax(dim=1).view(1, -1, *size), settings)
+        return refined.view(-1, labels, *size).argmax(dim=1).to(torch.uint8).numpy()
