@@ -31,7 +31,7 @@ from workflow_scripts.training.inference_pipeline import (
     kind_of,
     written_behind,
 )
-from workflow_scripts.training.loop import Run, Trainer, train
+from workflow_scripts.training.loop import Run, Trainer, total_steps, train
 from workflow_scripts.training.precision import autocast, choose_dtype
 from workflow_scripts.training.training_images import TrainingImages
 
@@ -276,9 +276,9 @@ def _images_per_second(trainer: Trainer, batch: dict[str, Any], steps: int) -> f
     return steps * len(batch["image"]) / (time.perf_counter() - start)
 
 
-def _epochs(settings: Any) -> int:
-    epochs: int = settings.training.epochs
-    return epochs
+def _seen(settings: Any, images: int) -> int:
+    """Images that a training sees, each as often as it comes."""
+    return total_steps(settings.training, images) * int(settings.training.batch_size)
 
 
 def hours(settings: WorkflowSettings, images: dict[str, int], measured: Sequence[Speed]) -> float:
@@ -300,12 +300,11 @@ def hours(settings: WorkflowSettings, images: dict[str, int], measured: Sequence
     for method in settings.methods:
         if method == FULL:
             continue
-        seconds += _epochs(settings.training(method)) * learnt / speed[f"train {method}"]
+        seconds += _seen(settings.training(method), learnt) / speed[f"train {method}"]
         seconds += shown / speed[f"infer {method}"]
         if settings.boundary.enabled:
-            seconds += settings.boundary.train.training.epochs * learnt / speed["train boundary"]
+            seconds += _seen(settings.boundary.train, learnt) / speed["train boundary"]
             seconds += shown / speed["propagate"]
-        epochs = settings.train_segmentation.training.epochs
-        seconds += epochs * learnt / speed["train segmentation"]
+        seconds += _seen(settings.train_segmentation, learnt) / speed["train segmentation"]
         seconds += number(*splits.segmentation) / speed["evaluate segmentation"]
     return seconds / 3600
