@@ -18,7 +18,7 @@ from workflow_scripts.storage.masks import MaskWriter
 from workflow_scripts.training import inference_pipeline
 
 SIZES = [(48, 64), (45, 37), (48, 64), (48, 64), (45, 37), (48, 64)]
-LABELS = [["cat"], ["dog"], ["cat", "dog"], ["bird"], ["cat"], ["dog", "bird"]]
+LABELS = [["cat"], ["dog"], ["cat", "dog"], ["bird"], [], ["dog", "bird"]]
 
 
 @pytest.fixture(scope="module")

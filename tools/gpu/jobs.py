@@ -38,13 +38,15 @@ def run(words: Sequence[str]) -> None:
     """Run a command to its end.
 
     Raises:
-        RuntimeError: It failed; with the end of what it said.
+        RuntimeError: It failed; with what it said of errors, and last.
     """
     done = subprocess.run(
         words, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     if done.returncode:
-        raise RuntimeError(f"{' '.join(words[2:5])}: {done.stdout[-300:]} {done.stderr[-900:]}")
+        lines = f"{done.stdout}\n{done.stderr}".splitlines()
+        telling = [line for line in lines if "rror" in line] or lines
+        raise RuntimeError(f"{' '.join(words[2:5])}: {' '.join(telling[:3])} … {lines[-1]}")
 
 
 def dataset(material: Material) -> Path:

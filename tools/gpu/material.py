@@ -115,7 +115,7 @@ class Material:
         masks = [_padded(one.mask, crop, 255) for one in chosen]
         labels = torch.zeros(size, CLASSES)
         for row, one in zip(labels, chosen, strict=True):
-            row[torch.tensor(one.labels) - 1] = 1
+            row[torch.tensor(one.labels, dtype=torch.long) - 1] = 1
         views = normalised(upload(images, device), backbone.mean, backbone.std)
         return {
             "image": views,

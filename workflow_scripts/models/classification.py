@@ -63,8 +63,9 @@ def cam_activations(
         Of each image, one channel a label.
     """
     pixels = [image.pixels for image in images]
-    maps = maps_at_scales(pixels, scales, network.backbone, network.activations, device)
+    # Before the network has something to do, for which the copies would wait.
     present = [torch.tensor(image.labels, device=device).long() - 1 for image in images]
+    maps = maps_at_scales(pixels, scales, network.backbone, network.activations, device)
     shown = [one[number, some] for number, some in enumerate(present) for one in maps]
     arrays = iter(downloaded(shown))
     height, width = pixels[0].shape[:2]

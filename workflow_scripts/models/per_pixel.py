@@ -128,7 +128,7 @@ def amn_activations(
     """
     condition = torch.zeros(len(images), images[0].classes)
     for row, image in zip(condition, images, strict=True):
-        row[torch.tensor(image.labels) - 1] = 1
+        row[torch.tensor(image.labels, dtype=torch.long) - 1] = 1
     pixels = [image.pixels for image in images]
     maps = maps_at_scales(
         pixels, scales, network.backbone, network, device, given=condition.to(device)

@@ -43,10 +43,18 @@ def downloaded(tensors: Sequence[Tensor]) -> list[np.ndarray]:
 
 def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Pixels 0…255 [B, H, W, 3] → float32 [B, 3, H, W] in channels_last, as `transforms.normalise`."""
+    scale, shift = _scale_and_shift(tuple(mean), tuple(std), pixels.device)
+    return torch.div(pixels, scale).sub_(shift).permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=16)
+def _scale_and_shift(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Float32 [3] each. They stay on the device: to copy them would wait for all that it has to do."""
     scale = np.float32(HIGHEST) * np.asarray(std, np.float32)
     shift = np.asarray(mean, np.float32) / np.asarray(std, np.float32)
-    on_device = (torch.from_numpy(one).to(pixels.device) for one in (scale, shift))
-    return torch.div(pixels, next(on_device)).sub_(next(on_device)).permute(0, 3, 1, 2)
+    return torch.from_numpy(scale).to(device), torch.from_numpy(shift).to(device)
 
 
 def normalised_crops(
@@ -90,7 +98,7 @@ def _resize_axis(pixels: Tensor, axis: int, length: int) -> Tensor:
     shape[axis] = length
     total = torch.full((), 1 << (PRECISION - 1), dtype=torch.int32, device=pixels.device)
     for place, weight in zip(places, weights, strict=True):
-        total = torch.addcmul(total, pixels.index_select(axis, place).int(), weight.reshape(shape))
+        total = total + pixels.index_select(axis, place).int() * weight.reshape(shape)
     return (total >> PRECISION).clamp_(0, HIGHEST).to(torch.uint8)
 
 

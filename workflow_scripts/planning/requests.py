@@ -17,6 +17,7 @@ from workflow_scripts.fingerprint import file_digests
 from workflow_scripts.models.feature_settings import stored_features
 from workflow_scripts.planning.configuration import TRAIN, TRUTH
 from workflow_scripts.planning.run_layout import NOTHING, Layout, Wildcards
+from workflow_scripts.planning.sharing import keep_parts
 from workflow_scripts.settings.base import render_flags
 from workflow_scripts.settings.imports import BOUNDARY, checkpoint_key
 from workflow_scripts.settings.refinement import AUTO, VALIDATION
@@ -297,6 +298,8 @@ class Requests(Layout):
     def record_state(self) -> None:
         """Write that file where the state has changed: `--rerun-triggers mtime` looks at nothing but times.
 
+        On one machine also what the splits are cut into.
+
         Raises:
             InputError: The folder of results cannot be written to.
         """
@@ -306,6 +309,8 @@ class Requests(Layout):
             if not path.is_file() or path.read_text(encoding="utf-8") != content:
                 with atomic_path(path) as temporary:
                     temporary.write_text(content, encoding="utf-8")
+            if self.settings.one_machine:
+                keep_parts(path.parent, self.most_shards, self.settings.shards)
         except OSError as error:
             raise InputError(
                 f"results: {self.folder}: cannot be written to ({error.strerror}); name another folder"

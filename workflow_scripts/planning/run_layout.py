@@ -15,6 +15,7 @@ from workflow_scripts.planning.configuration import (
     read_configuration,
     source_name,
 )
+from workflow_scripts.planning.sharing import kept_parts, parts_at_a_time
 from workflow_scripts.settings.imports import BOUNDARY, checkpoint_key
 from workflow_scripts.settings.refinement import AUTO, VALIDATION
 from workflow_scripts.storage.shard_files import shard_names
@@ -33,6 +34,8 @@ class Layout:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.settings = read_configuration(config, "the configuration")
+        self.most_shards = self.settings.shards
+        self.settings = self.settings.model_copy(update={"shards": self._parts()})
         if FULL in self.settings.methods and not self.has_masks:
             raise InputError(
                 "methods: `full` learns from ground-truth masks, and this dataset has none; take it out"
@@ -45,6 +48,13 @@ class Layout:
                     f"{checkpoint_key(network)}: {file}: this run's own results are made anew; name "
                     "the run otherwise, or copy the file"
                 )
+
+    def _parts(self) -> int:
+        """Shards of a split: those that the run has, or that pay on one machine, or that are asked for."""
+        kept = kept_parts(Path(self.folder), self.most_shards)
+        if kept is not None or not self.settings.one_machine:
+            return kept or self.most_shards
+        return parts_at_a_time(self.most_shards, self.settings.threads.refinement)
 
     @cached_property
     def folder(self) -> str:
