@@ -21,9 +21,13 @@ GT_PROB = 0.7
 CRF = CrfSettings(gaussian_sxy=1, bilateral_sxy=16)
 # Half the width of the window in which the majority smooths a region.
 SMOOTH = 2
+# Width of the rims on both sides of a border, and how colours are counted.
+RIM = 3
+LEVEL = 43
+LEVELS = 6
 _FLAT = 1e-3
 
-KINDS = ("colours", "edges", "refined", "smooth", "extent", "touching")
+KINDS = ("colours", "edges", "refined", "smooth", "extent", "touching", "rim", "beyond")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,8 @@ class RegionEvidence:
             between region and rest, beyond what the same region explains of the mirror images; `edges`, mean
             rank (0…1) of the colour gradient along its border; `refined`, IoU with itself after a dense CRF;
             `smooth`, IoU with itself after a majority filter; `extent`, square root of its share;
-            `touching`, its share of the image's border.
+            `touching`, its share of the image's border; `rim` and `beyond`, the share of the pixels just
+            inside and just outside of its border whose colours are more frequent inside than outside.
         agreement: Mean IoU with the other sets' region of the class; NaN without other sets. It tells where
             sets differ, and takes no part in a prediction: what it is worth depends on which the others are.
     """
@@ -89,6 +94,7 @@ def evidence(
     refined = refined_masks(small, local, len(numbers), GT_PROB, CRF)
     colours = _Colours(small)
     ranks = _gradient_ranks(small)
+    bins = (small // LEVEL).astype(np.intp) @ np.array([LEVELS**2, LEVELS, 1])
     inside = local[:, None] == np.arange(len(numbers))[:, None, None]
     agreements = [agreement_of(inside[:, position]) for position in range(len(numbers))]
     found = []
@@ -111,6 +117,7 @@ def evidence(
                 iou(region, smoothed(region)),
                 np.sqrt(share),
                 _touching(region),
+                *_across(bins, region),
             )
             regions.append(RegionEvidence(number, share, expected, np.array(values), agreement))
         found.append(regions)
@@ -137,11 +144,33 @@ def agreement_of(regions: np.ndarray) -> np.ndarray:
 
 def smoothed(region: np.ndarray) -> np.ndarray:
     """The majority in a window around each pixel of bool [H, W]; outside of the image the border goes on."""
-    side = 2 * SMOOTH + 1
-    sums = np.pad(region, SMOOTH, mode="edge").astype(np.int32).cumsum(axis=0).cumsum(axis=1)
+    return 2 * _around(region, SMOOTH) > (2 * SMOOTH + 1) ** 2
+
+
+def _around(region: np.ndarray, steps: int) -> np.ndarray:
+    """Pixels of a region in the window of so many steps around each pixel, int32 [H, W]."""
+    side = 2 * steps + 1
+    sums = np.pad(region, steps, mode="edge").astype(np.int32).cumsum(axis=0).cumsum(axis=1)
     sums = np.pad(sums, ((1, 0), (1, 0)))
-    inside = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    return 2 * inside > side * side
+    return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+
+
+def _across(bins: np.ndarray, region: np.ndarray) -> tuple[float, float]:
+    """Share of the pixels on both sides of a region's border that have its colours; 1 and 0 without one.
+
+    Args:
+        bins: Number of each pixel's colour, int [H, W] in 0…LEVELS³ − 1.
+        region: bool [H, W].
+    """
+    near = _around(region, RIM)
+    within, without = region & (near < (2 * RIM + 1) ** 2), ~region & (near > 0)
+    if not within.any() or not without.any():
+        return 1.0, 0.0
+    counts = [
+        np.bincount(bins[side], minlength=LEVELS**3) / side.sum() for side in (region, ~region)
+    ]
+    like = (counts[0] > counts[1])[bins]
+    return float(like[within].mean()), float(like[without].mean())
 
 
 class _Colours:
