@@ -92,10 +92,11 @@ def evidence(
     place[IGNORE] = len(numbers)
     local = place[own]
     refined = refined_masks(small, local, len(numbers), GT_PROB, CRF)
-    colours = _Colours(small)
     ranks = _gradient_ranks(small)
     bins = (small // LEVEL).astype(np.intp) @ np.array([LEVELS**2, LEVELS, 1])
     inside = local[:, None] == np.arange(len(numbers))[:, None, None]
+    regions_of = inside.reshape(-1, *small.shape[:2])
+    colours = colour_separation(small, regions_of).reshape(len(masks), len(numbers))
     agreements = [agreement_of(inside[:, position]) for position in range(len(numbers))]
     found = []
     for which in range(len(masks)):
@@ -111,7 +112,7 @@ def evidence(
                 continue
             share = float(region.mean())
             values = (
-                colours.separation(region),
+                colours[which, position],
                 _along_border(ranks, region),
                 iou(region, refined[which] == position),
                 iou(region, smoothed(region)),
@@ -173,27 +174,30 @@ def _across(bins: np.ndarray, region: np.ndarray) -> tuple[float, float]:
     return float(like[within].mean()), float(like[without].mean())
 
 
-class _Colours:
-    """Colours of an image, and of its three mirror images, without their mean."""
+def colour_separation(image: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """Explained share of the colours' variance beyond that of mirror images, (a − b) / (1 − b), float64 [n].
 
-    def __init__(self, image: np.ndarray) -> None:
-        colours = image.astype(np.float64) / 255
-        colours -= colours.mean(axis=(0, 1))
-        self.total = float((colours**2).sum())
-        self.flat = self.total < _FLAT**2 * colours[..., 0].size
-        self.views = (colours, colours[:, ::-1], colours[::-1], colours[::-1, ::-1])
+    a is the share of the variance of the colours between a region and the rest, b its mean over the image's
+    three mirror images (left to right, upside down, both). 0 of a flat image, and of all or no pixels.
 
-    def separation(self, region: np.ndarray) -> float:
-        """Explained share beyond that of the mirror images, (a − b) / (1 − b); 0 of a flat image."""
-        pixels = np.count_nonzero(region)
-        rest = region.size - pixels
-        if self.flat or not pixels or not rest:
-            return 0.0
-        weight = 1 / pixels + 1 / rest
-        between = [weight * (view[region].sum(axis=0) ** 2).sum() for view in self.views]
-        own, *mirrored = (value / self.total for value in between)
-        chance = float(np.mean(mirrored))
-        return float((own - chance) / max(1 - chance, _FLAT))
+    Args:
+        image: uint8 [H, W, 3].
+        regions: bool [n, H, W].
+    """
+    colours = image.astype(np.float64) / 255
+    colours -= colours.mean(axis=(0, 1))
+    total = (colours**2).sum()
+    views = (colours, colours[:, ::-1], colours[::-1], colours[::-1, ::-1])
+    pixels = np.stack([view.reshape(-1, 3) for view in views], axis=1).reshape(-1, 12)
+    flat = regions.reshape(len(regions), -1)
+    sums = (flat.astype(np.float32) @ pixels.astype(np.float32)).reshape(-1, 4, 3)
+    inside = np.count_nonzero(flat, axis=1)
+    outside = flat.shape[1] - inside
+    fits = (inside > 0) & (outside > 0) & (total >= _FLAT**2 * flat.shape[1])
+    weights = 1 / np.maximum(inside, 1) + 1 / np.maximum(outside, 1)
+    shares = weights[:, None] * (sums.astype(np.float64) ** 2).sum(axis=2) / max(total, _FLAT**2)
+    own, chance = shares[:, 0], shares[:, 1:].mean(axis=1)
+    return np.where(fits, (own - chance) / np.maximum(1 - chance, _FLAT), 0.0)
 
 
 def _gradient_ranks(image: np.ndarray) -> np.ndarray:
