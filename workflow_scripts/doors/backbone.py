@@ -130,7 +130,7 @@ class _BackboneDoor(Door[BackboneSettings]):
                 if fnmatchcase(name, pattern):
                     exact = pattern == name
                     fitting.append((exact, len(pattern), entry))
-        if name in broken or broken and not fitting:
+        if name in broken or (broken and not fitting):
             raise broken.get(name, next(iter(broken.values())))
         for error in broken.values():
             logger.warning("passed over: %s", error)
