@@ -304,7 +304,8 @@ def hours(settings: WorkflowSettings, images: dict[str, int], measured: Sequence
     for method in settings.methods:
         if method == FULL:
             continue
-        training = settings.training(method).training
+        of_method: Any = settings.training(method)
+        training = of_method.training
         seconds += _seen(training, learnt) / speed[f"train {method}"]
         seconds += shown / speed[f"infer {method}"]
         if settings.boundary.enabled:
