@@ -2,10 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 CORES ?= all
+KIND ?= voc12
+TRIALS ?= 3
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo study test test-all lint bench bench-demo docs site pictures clean help
+.PHONY: demo study photographs test test-all lint bench bench-demo check-gpu docs site pictures clean help
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -27,6 +29,9 @@ demo: $(VENV)/.runtime  ## run the whole workflow on the embedded demo
 
 study: $(VENV)/.runtime  ## the demo at three trials and three thresholds, with the fully supervised reference
 	snakemake --cores $(CORES) all --configfile config/config.yaml config/study.yaml
+
+photographs: $(VENV)/.runtime  ## compare the methods on photographs with masks: ROOT=/path/to/VOC2012 [KIND=voc12] [TRIALS=3]
+	python -m tools.photographs --root "$(ROOT)" --kind $(KIND) --trials $(TRIALS) --cores $(CORES)
 
 PYTEST := python -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 SLOW := workflow or browser or slurm
@@ -63,6 +68,11 @@ bench: $(VENV)/.development  ## measure the kernels against the usual implementa
 
 bench-demo: $(VENV)/.development  ## measure the demo against the demo with the usual implementations (makes it twice)
 	python -m tools.bench_demo --output results/bench/demo.json
+
+# With `DEVICE=cpu` it shows that the check itself runs.
+DEVICE ?= cuda
+check-gpu: $(VENV)/.runtime  ## see that the workflow is right on this machine's GPU, and how fast (8 minutes)
+	python -m tools.check_gpu --device $(DEVICE)
 
 clean:  ## remove the demo's results
 	rm -rf results/demo

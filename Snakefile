@@ -6,7 +6,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.19")
 
 # The stages are modules of this folder.
 sys.path.insert(0, str(workflow.basedir))
@@ -31,18 +31,12 @@ except InputError as error:
     raise WorkflowError(str(error)) from None
 
 
-wildcard_constraints:
-    trial=r"\d+",
-    method=r"[A-Za-z0-9_]+",
-    source=r"t\d\.\d+|auto|validation|truth",
-    shard=r"[A-Za-z0-9_]+-\d+",
-
-
-include: "rules/container.smk"
+include: "rules/all_rules.smk"
 include: "rules/failure.smk"
 include: "rules/gpus.smk"
 include: "rules/configuration.smk"
 include: "rules/dataset.smk"
+include: "rules/features.smk"
 include: "rules/methods.smk"
 include: "rules/seeds.smk"
 include: "rules/imports.smk"
@@ -57,3 +51,9 @@ include: "rules/explorer.smk"
 include: "rules/judge.smk"
 include: "rules/report.smk"
 include: "rules/targets.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        *everything,

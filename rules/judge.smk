@@ -16,7 +16,7 @@ rule judge:
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         sets=plan.judged_flags,
-        folder=plan.path("judged"),
+        folder=plan.judged_folder,
         code=plan.code("judge"),
         calibration=plan.assets(catalogue.CALIBRATION),
     message:

@@ -4,6 +4,7 @@ rule train:
         seeds=plan.source_training_seeds,
         source=plan.source_network,
         weights=ancient(plan.method_weights),
+        features=plan.method_features,
     output:
         model=plan.path("{trial}", "{method}", "model.safetensors"),
         history=plan.path("{trial}", "{method}", "training.csv"),
@@ -25,6 +26,7 @@ rule train:
     params:
         entry=plan.base,
         sources=plan.source_flags,
+        features=plan.feature_input_flags,
         run=plan.training_flags,
         settings=plan.method_flags,
         weights=plan.weights_state(plan.method_weights),
@@ -34,7 +36,7 @@ rule train:
     shell:
         "python -m workflow_scripts.training.launch {resources.gpu} train {params.entry} "
         "--index {input.index:q} --output {output.model:q} "
-        "{params.sources} {params.run} {params.settings} "
+        "{params.sources} {params.features} {params.run} {params.settings} "
         "--threads {threads} --log {log:q}"
 
 

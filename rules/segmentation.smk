@@ -3,6 +3,7 @@ rule train_segmentation:
         index=plan.index,
         masks=plan.training_masks,
         weights=ancient(plan.weights("train_segmentation")),
+        features=plan.segmentation_features,
     output:
         model=plan.path(
             "{trial}", "{method}", "{source}", "segmentation", "model.safetensors"
@@ -27,6 +28,7 @@ rule train_segmentation:
         runtime=lambda wildcards, attempt: 1440 * attempt,
         gpu=1,
     params:
+        features=plan.feature_input_flags,
         run=plan.training_flags,
         settings=plan.flags("train_segmentation"),
         weights=plan.weights_state(plan.weights("train_segmentation")),
@@ -36,7 +38,7 @@ rule train_segmentation:
     shell:
         "python -m workflow_scripts.training.launch {resources.gpu} train_segmentation "
         "--index {input.index:q} --masks {input.masks:q} "
-        "--output {output.model:q} {params.run} {params.settings} "
+        "--output {output.model:q} {params.features} {params.run} {params.settings} "
         "--threads {threads} --log {log:q}"
 
 

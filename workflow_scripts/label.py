@@ -11,22 +11,23 @@ image that cannot be read is reported and left out; the command then ends with e
 import difflib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from pydantic import Field
 
 from workflow_scripts.console.progress import progress
 from workflow_scripts.console.stage import PluggedFiles, run_stage
 from workflow_scripts.datasets.annotation_export import AnnotationWriter
 from workflow_scripts.datasets.files import images_below
-from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.table import TableRow, find_images, make_ids, read_table
 from workflow_scripts.errors import InputError
 from workflow_scripts.planning.configuration import FULL, configuration_of_run
-from workflow_scripts.refinement.labeller import Labeller
+from workflow_scripts.refinement.labeller import Labeller, Shown
 from workflow_scripts.settings.evaluation import LabelSettings
 from workflow_scripts.training.distributed import choose_device
+from workflow_scripts.training.inference_pipeline import read_all, written_behind
 
 logger = logging.getLogger(__name__)
 
@@ -74,17 +75,26 @@ def work(files: Files, settings: LabelSettings) -> None:
     logger.info("background threshold %.3f", labeller.threshold)
     ids = make_ids(names)
     writer = AnnotationWriter(files.out, labeller.classes, ids)
-    broken = []
-    todo = list(zip(names, ids, labels, strict=True))
-    for name, image_id, numbers in progress(todo, description="label"):
-        source = folder.files[name]
-        try:
-            image = read_image(source)
-        except InputError as error:
-            logger.error("skipped: %s", error)
-            broken.append(name)
-            continue
-        writer.write(image_id, name, source, image, labeller.mask(image, numbers))
+    broken: list[str] = []
+    places = dict(zip(names, zip(ids, labels, strict=True), strict=True))
+
+    def readable() -> Iterator[Shown]:
+        sources = {name: folder.files[name] for name in names}
+        for name, image in read_all(sources, device, files.threads):
+            if isinstance(image, InputError):
+                logger.error("skipped: %s", image)
+                broken.append(name)
+            else:
+                yield Shown(name, image, tuple(places[name][1]))
+
+    def write(shown: Shown, mask: np.ndarray) -> None:
+        source = folder.files[shown.name]
+        writer.write(places[shown.name][0], shown.name, source, shown.image, mask)
+
+    masks = labeller.masks(readable(), files.threads)
+    with written_behind(write) as put:
+        for shown, mask in progress(masks, total=len(names), description="label"):
+            put(shown, mask)
     writer.finish()
     if broken:
         raise InputError(

@@ -21,7 +21,6 @@ from pydantic import Field
 from workflow_scripts.console.progress import progress
 from workflow_scripts.console.stage import PluggedFiles, run_stage
 from workflow_scripts.datasets.files import UNDECODABLE, file_path, images_below, unique_names
-from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.result_folder import ResultFolder
 from workflow_scripts.errors import InputError
 from workflow_scripts.refinement.prediction import load_segmentation, predictions
@@ -30,6 +29,7 @@ from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.masks import encode_mask, voc_palette
 from workflow_scripts.storage.networks import read_figures, weights_of
 from workflow_scripts.training.distributed import choose_device
+from workflow_scripts.training.inference_pipeline import read_all, written_behind
 from workflow_scripts.training.precision import inference_dtype
 
 logger = logging.getLogger(__name__)
@@ -118,12 +118,12 @@ def work(files: Files, settings: EvaluateSegmentationSettings) -> None:
     total = len(images) + len(broken)
 
     def readable() -> Iterator[tuple[str, np.ndarray]]:
-        for name, path in progress(images.items(), description="predict"):
-            try:
-                yield name, read_image(path)
-            except InputError as error:
-                logger.error("skipped: %s", error)
+        for name, image in read_all(images, device, files.threads):
+            if isinstance(image, InputError):
+                logger.error("skipped: %s", image)
                 broken.append(name)
+            else:
+                yield name, image
 
     with (
         atomic_path(results.path(TABLE)) as temporary,
@@ -131,13 +131,18 @@ def work(files: Files, settings: EvaluateSegmentationSettings) -> None:
     ):
         writer = csv.DictWriter(stream, AREA_COLUMNS, lineterminator="\n")
         writer.writeheader()
-        labelled = predictions(network, readable(), settings, device, dtype, files.threads)
-        for name, image, mask in labelled:
+
+        def write(name: str, image: np.ndarray, mask: np.ndarray) -> None:
             mask_path, *overlay_path = map(results.path, outputs[name])
             _write(mask_path, encode_mask(mask))
             for target in overlay_path:
                 _write(target, overlay(image, mask))
             writer.writerows(areas(name, mask, classes))
+
+        labelled = predictions(network, readable(), settings, device, dtype, files.threads)
+        with written_behind(write) as put:
+            for one in progress(labelled, total=len(images), description="predict"):
+                put(*one)
     results.finish()
     if broken:
         raise InputError(

@@ -93,8 +93,10 @@ def run(entry: type[Method], arguments: Sequence[str]) -> int:
             network = method.build(backbone, len(index.classes))
             if files.source is not None:
                 method.start(network, files.source)
+            method.prepare(network, index.classes)
             description = {"kind": entry.name, **method.description()}
-            return Learner(network, MethodTask(method, network), description)
+            task = MethodTask(method, network) if entry.trains else None
+            return Learner(network, task, description)
 
         run_training(
             f"train {entry.name}",

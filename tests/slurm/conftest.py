@@ -48,7 +48,7 @@ CONFIGURATION = {
     # Long enough to be caught at work.
     DISTURBED: {"training": {**TINY_TRAINING, "epochs": 10}},
 }
-# What an administrator would change in slurm/config.yaml, for nodes that are all this one machine.
+# What an administrator would change in slurm/profile.yaml, for nodes that are all this one machine.
 SITE = {
     "jobs": 4,
     "latency-wait": 20,
@@ -80,11 +80,11 @@ class SlurmCheckout:
         demo = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())
         text = yaml.safe_dump(merge(demo, CONFIGURATION))
         (self.folder / "config/config.yaml").write_text(text)
-        given = yaml.safe_load((REPOSITORY / "slurm/config.yaml").read_text())
+        given = yaml.safe_load((REPOSITORY / "slurm/profile.yaml").read_text())
         site = SITE if self.cluster.accounting else {**SITE, "slurm-status-command": "squeue"}
         (self.folder / "slurm").mkdir(exist_ok=True)
         text = yaml.safe_dump(merge(given, {**site, **profile}))
-        (self.folder / "slurm/config.yaml").write_text(text)
+        (self.folder / "slurm/profile.yaml").write_text(text)
 
     def start(self, target: str, *arguments: str) -> subprocess.Popen[str]:
         """Type `snakemake --profile slurm TARGET …`."""

@@ -91,7 +91,7 @@ def test_another_timm_model():
     [
         ("resnet50", 12, "resnet50 can give 8, 16 or 32, not 12"),
         ("no_such_net", 16, "timm has no convolutional model `no_such_net`"),
-        ("swin_tiny_patch4_window7_224", 16, "backbone.name: "),
+        ("densenet121", 16, "backbone.name: "),
     ],
 )
 def test_what_cannot_be_built(name: str, stride: int, message: str):
@@ -166,6 +166,134 @@ def test_a_transformer_gives_timms_own_intermediates_for_any_size(name, size):
         torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "patch"),
+    [
+        ("vit_tiny_patch16_224.augreg_in21k", 16),
+        ("vit_small_patch8_224.dino", 8),
+        ("eva02_tiny_patch14_224", 14),
+        ("vit_small_patch16_dinov3.lvd1689m", 16),
+    ],
+)
+def test_transformers_of_all_families_give_timms_own_intermediates(name, patch):
+    import timm
+
+    backbone = backbones.build(name=name).eval()
+    assert backbone.stride == patch
+    theirs = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True).eval()
+    theirs.load_state_dict(backbone.network.state_dict())
+    images = torch.randn(1, 3, 3 * patch, 4 * patch)
+    with torch.no_grad():
+        (expected,) = theirs.forward_intermediates(
+            images, indices=1, norm=True, intermediates_only=True
+        )
+        found, attention = backbone.attended(images, 1)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert attention.shape == (1, 12, 12)
+
+
+def test_names_of_published_transformers_are_known():
+    import timm
+
+    kinds = [
+        "vit_*_dinov3*",
+        "vit_*siglip*",
+        "vit_*clip*",
+        "eva02_*",
+        "deit3_*",
+        "vit_*.mae",
+        "eva_*",
+    ]
+    names = [name for kind in kinds for name in timm.list_models(kind, pretrained=True)]
+    entries = {backbones.settings(name=name).__class__.__name__ for name in names}
+    assert len(names) > 50 and entries == {"TimmTransformer"}
+
+
+def test_original_names_of_dinov2_with_registers_are_known(tmp_path):
+    """There, the class token's embedding of place is the first of all, here it is part of the token."""
+    from safetensors.torch import save_file
+
+    from workflow_scripts.models.feature_maps import load_backbone
+
+    name = "vit_small_patch14_reg4_dinov2"
+    expected = build(name).network.state_dict()
+    first = torch.randn(1, 1, 384)
+    original = {
+        **{k: v for k, v in expected.items() if k != "reg_token"},
+        "register_tokens": expected["reg_token"],
+        "cls_token": expected["cls_token"] - first,
+        "pos_embed": torch.cat([first, expected["pos_embed"]], dim=1),
+        "mask_token": torch.zeros(1, 384),
+    }
+    save_file(original, tmp_path / "original.safetensors")
+    file = str(tmp_path / "original.safetensors")
+    found = load_backbone(backbones.settings(name=name, weights=file)).network.state_dict()
+    for key, tensor in expected.items():
+        torch.testing.assert_close(found[key], tensor, msg=key)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("convnext_atto", {}), ("swin_tiny_patch4_window7_224", {"strict_img_size": False})],
+)
+def test_a_pyramid_gives_timms_own_maps_for_any_size(name, options, tmp_path):
+    import timm
+    from safetensors.torch import save_file
+
+    from workflow_scripts.models.feature_maps import load_backbone
+
+    torch.manual_seed(0)
+    theirs = timm.create_model(name, pretrained=False, **options).eval()
+    save_file(theirs.state_dict(), tmp_path / "weights.safetensors")
+    backbone = load_backbone(
+        backbones.settings(name=name, weights=str(tmp_path / "weights.safetensors"))
+    ).eval()
+    assert [level.stride for level in backbone.levels] == [4, 8, 16, 32]
+    images = torch.randn(1, 3, 45, 70)
+    padded = torch.nn.functional.pad(images, (0, 96 - 70, 0, 64 - 45))
+    with torch.no_grad():
+        found = backbone.pyramid(images)
+        expected = theirs.forward_intermediates(padded, intermediates_only=True, output_fmt="NCHW")
+    for ours, other, level in zip(found, expected[-4:], backbone.levels, strict=True):
+        assert ours.shape[-2:] == (-(-45 // level.stride), -(-70 // level.stride))
+        torch.testing.assert_close(
+            ours, other[..., : ours.shape[-2], : ours.shape[-1]], rtol=1e-4, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("frozen", [1, 4])
+def test_frozen_stages_of_a_pyramid_do_not_train(frozen):
+    backbone = build("convnext_atto", frozen_stages=frozen)
+    trained = {name for name, p in backbone.named_parameters() if p.requires_grad}
+    first = ("network.stem", "network.stages_0.")
+    assert not any(name.startswith(first) for name in trained)
+    assert bool(trained) is (frozen < 4)
+
+
+@pytest.mark.parametrize("name", ["resnetv2_50", "repvgg_a0"])
+def test_networks_whose_stages_timm_renames_can_be_frozen_and_loaded(name, tmp_path):
+    import timm
+    from safetensors.torch import save_file
+
+    from workflow_scripts.models.feature_maps import load_backbone
+
+    tensors = timm.create_model(name, pretrained=False, num_classes=0).state_dict()
+    # What stands behind the last feature map is no part of a backbone.
+    kept = {
+        key: tensor
+        for key, tensor in tensors.items()
+        if not key.startswith(("norm.", "final_conv."))
+    }
+    save_file(kept, tmp_path / "weights.safetensors")
+    settings = backbones.settings(
+        name=name, frozen_stages=2, weights=str(tmp_path / "weights.safetensors")
+    )
+    backbone = load_backbone(settings)
+    frozen = {key for key, p in backbone.named_parameters() if not p.requires_grad}
+    assert frozen and any(p.requires_grad for p in backbone.parameters())
+    assert any("stages_0" in key for key in frozen) and not any("stages_3" in key for key in frozen)
+
+
 def test_frozen_blocks_of_a_transformer_do_not_train():
     backbone = backbones.build(name="vit_tiny_patch16_224", frozen_blocks=11).train()
     backbone(torch.randn(1, 3, 32, 48)).square().mean().backward()
@@ -175,6 +303,8 @@ def test_frozen_blocks_of_a_transformer_do_not_train():
     )
     with pytest.raises(InputError, match="vit_tiny_patch16_224 has 12 blocks, not 13"):
         backbones.build(name="vit_tiny_patch16_224", frozen_blocks=13)
+    frozen = backbones.build(name="vit_tiny_patch16_224", frozen_blocks="all")
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
 
 
 def test_weights_of_a_transformer_fit_another_size_of_image(tmp_path):

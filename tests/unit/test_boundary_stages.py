@@ -124,15 +124,6 @@ def test_propagated_activations_fill_0_to_1_and_batches_change_nothing(dataset, 
         np.testing.assert_allclose(together[image], activation, atol=2e-3)
 
 
-def test_images_are_taken_together_by_their_pixels(dataset):
-    records = read_index(dataset / "index.csv").records
-    sizes = [[r.height * r.width for r in part] for part in propagate.windows(records, 6500, 0)]
-    assert sizes == [[3072, 3072], [1665, 3072, 1665], [1280]]
-    padded = propagate.windows(records, 2 * 64 * 64, 64)
-    assert [len(part) for part in padded] == [2, 2, 2]
-    assert [len(part) for part in propagate.windows(records, 1, 0)] == [1] * 6
-
-
 def test_what_does_not_fit_into_the_gpus_memory_is_halved(dataset, model, monkeypatch):
     expected = walk(dataset, model, "expected.safetensors")
     whole = BoundaryWalk.propagated

@@ -225,3 +225,12 @@ def test_links_of_the_site_follow_pages_from_outside():
         == "[use](../use.md)"
     )
     assert _link("gone", "gone.md", "docs/use.md", "use.md") == "[gone](gone.md)"
+
+
+def test_all_is_what_snakemake_makes_without_a_target():
+    """A target of an included file is never the default one, whatever its rule says."""
+    text = (ROOT / "Snakefile").read_text()
+    [rule] = re.findall(r"^rule (\w+):\n +default_target: True", text, re.MULTILINE)
+    assert rule == "all"
+    included = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    assert "default_target" not in included

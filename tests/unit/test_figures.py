@@ -307,6 +307,7 @@ def test_names_and_colours() -> None:
     assert method_name("full") == "fully supervised reference"
     assert method_name("amn_no_balance") == "AMN, no balance"
     assert method_name("imported") == "imported"
+    assert method_name("vit_cam") == "VIT-CAM" and method_name("vit_cam_max") == "VIT-CAM, max"
     assert method_name("recam") == "RECAM"
     assert compared_pair(["full", "cam", "amn"]) == ("cam", "amn")
     assert compared_pair(["full", "amn"]) is None

@@ -12,7 +12,7 @@ MODULES = {
     for path in sorted(ROOT.rglob("*.py"))
     if path.name != "__init__.py"
 }
-MOST_LINES, MOST_MODULES = 500, 160
+MOST_LINES, MOST_MODULES = 500, 175
 # From the lowest floor to the highest: what stands further down imports what stands further up, or its own
 # floor. Stages, the modules of no folder, are on top.
 FLOORS = (

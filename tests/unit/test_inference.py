@@ -12,6 +12,7 @@ from torch import Tensor
 from tests import backbones
 from tests.tiny_backbone import TinyBackbone
 from workflow_scripts.datasets.index import ImageRecord
+from workflow_scripts.doors.method import LabelledImage
 from workflow_scripts.models.classification import CamNetwork, cam_activations
 from workflow_scripts.models.multi_scale import (
     add_resized,
@@ -21,6 +22,7 @@ from workflow_scripts.models.per_pixel import AmnNetwork, amn_activations, chann
 from workflow_scripts.refinement.thresholding import local_labels
 from workflow_scripts.storage.activation_maps import (
     ActivationMaps,
+    AmnMaps,
     CamMaps,
     mixed_normalisation,
     normalise_by_maximum,
@@ -52,6 +54,18 @@ def views(image: np.ndarray, scale: float) -> list[Tensor]:
     normalised = (np.asarray(resized) / 255.0 - MEAN) / STD
     view = torch.from_numpy(normalised.transpose(2, 0, 1)).float()
     return [view, torch.flip(view, (2,))]
+
+
+def cam_of(network: CamNetwork, image: np.ndarray, labels, scales) -> CamMaps:
+    """Of one image."""
+    given = LabelledImage(image, tuple(labels), network.classifier.out_channels)
+    return cam_activations(network, [given], scales, CPU)[0]
+
+
+def amn_of(network: AmnNetwork, image: np.ndarray, labels, classes: int, seed, scales) -> AmnMaps:
+    """Of one image."""
+    given = LabelledImage(image, tuple(labels), classes, seed)
+    return amn_activations(network, [given], scales, CPU)[0]
 
 
 def reference_sum(image: np.ndarray, size: tuple[int, int], maps_of) -> Tensor:
@@ -110,7 +124,7 @@ def test_cam_equals_the_formulas(networks, height: int, width: int):
     """Full size is reached by way of the size rounded up to a multiple of 16, stride 4 directly."""
     network, image = networks[0], photograph(height, width)
     size = (-(-height // 4), -(-width // 4))
-    found = cam_activations(network, image, LABELS, SCALES, CPU)
+    found = cam_of(network, image, LABELS, SCALES)
     rounded = (16 * -(-height // 16), 16 * -(-width // 16))
     with torch.no_grad():
         strided = reference_cam(network, image, size, size)
@@ -129,7 +143,7 @@ def test_amn_equals_the_formulas(networks):
     seed[10:30, 20:40], seed[35:] = LABELS[0], 255
     rows, columns = (np.floor((np.arange(n) + 0.5) * full / n).astype(int)
                      for n, full in zip(size, seed.shape, strict=True))  # fmt: skip
-    found = amn_activations(network, image, LABELS, CLASSES, seed, SCALES, CPU)
+    found = amn_of(network, image, LABELS, CLASSES, seed, SCALES)
     with torch.no_grad():
         strided = reference_amn(network, image, seed[np.ix_(rows, columns)], size)
         full = reference_amn(network, image, seed, seed.shape)
@@ -145,7 +159,7 @@ def test_amn_of_an_image_that_shows_all_classes_equals_the_formulas_to_the_last_
     seed = np.full((43, 58), 255, np.uint8)
     seed[10:30, 20:40] = 0
     everything = tuple(range(1, CLASSES + 1))
-    found = amn_activations(network, image, everything, CLASSES, seed, SCALES, CPU)
+    found = amn_of(network, image, everything, CLASSES, seed, SCALES)
     with torch.no_grad():
         full = reference_amn(network, image, seed, seed.shape, everything)
     assert len(found.absent) == 0
@@ -212,9 +226,7 @@ def test_stored_cam_gives_the_labels_of_the_full_one(tmp_path, height: int, widt
     rounded = (16 * -(-height // 16), 16 * -(-width // 16))
     total = reference_sum(image, rounded, block_means)[:2, :height, :width]
     full = (total / (total.amax(dim=(1, 2), keepdim=True) + 1e-5)).numpy()
-    enlarged = stored_and_read(
-        tmp_path, cam_activations(network, image, labels, SCALES, CPU), labels
-    )
+    enlarged = stored_and_read(tmp_path, cam_of(network, image, labels, SCALES), labels)
     assert np.abs(enlarged - full).max() < 1e-3
     for threshold in (0.05, 0.1, 0.3, 0.5, 0.7, 0.9):
         same = local_labels(full, threshold) == local_labels(enlarged, threshold)
@@ -232,7 +244,7 @@ def test_stored_amn_gives_the_labels_of_the_full_one(tmp_path, height: int, widt
     low = probabilities.min(axis=(1, 2), keepdims=True)
     high = probabilities.max(axis=(1, 2), keepdims=True)
     full = np.where(seed != 0, (probabilities - low) / (high - low + 1e-5), probabilities)
-    found = amn_activations(network, image, labels, 2, seed, SCALES, CPU)
+    found = amn_of(network, image, labels, 2, seed, SCALES)
     enlarged = stored_and_read(tmp_path, found, labels)
     for threshold in (0.15, 0.25, 0.45, 0.6, 0.8):
         same = local_labels(full, threshold) == local_labels(enlarged, threshold)
@@ -246,7 +258,7 @@ def test_stored_maps_of_an_untrained_amn_give_the_labels_of_the_full_ones(networ
     seed = np.kron(random.choice([0, 0, 2, 255], (19, 17)), np.ones((7, 10))).astype(np.uint8)
     with torch.no_grad():
         full = reference_amn(network, image, seed, seed.shape).numpy()
-    found = amn_activations(network, image, LABELS, CLASSES, seed, SCALES, CPU).as_stored()
+    found = amn_of(network, image, LABELS, CLASSES, seed, SCALES).as_stored()
     for threshold in (0.05, 0.15, 0.25, 0.45, 0.6):
         same = local_labels(full, threshold) == local_labels(found.activation(), threshold)
         assert same.mean() >= 0.999, threshold
@@ -264,16 +276,16 @@ def test_channels_are_kept_by_their_share_and_none_is_lost():
 def test_half_precision_holds_for_slivers_too(networks):
     """A feature map of one column: torch's bfloat16 convolutions fail there on some CPUs."""
     network, image = networks[0], photograph(150, 16)
-    expected = cam_activations(network, image, LABELS, (1.0, 0.5), CPU).activation()
+    expected = cam_of(network, image, LABELS, (1.0, 0.5)).activation()
     with torch.autocast("cpu", torch.bfloat16):
-        found = cam_activations(network, image, LABELS, (1.0, 0.5), CPU).activation()
+        found = cam_of(network, image, LABELS, (1.0, 0.5)).activation()
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_amn_is_computed_in_float32_beyond_the_network(networks):
     network, image, seed = networks[1], photograph(43, 58), np.zeros((43, 58), np.uint8)
     with torch.autocast("cpu", torch.bfloat16):
-        maps = amn_activations(network, image, LABELS, CLASSES, seed, (1.0,), CPU)
+        maps = amn_of(network, image, LABELS, CLASSES, seed, (1.0,))
     arrays = (*maps.logits, maps.absent, maps.absent_strided)
     assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
 
@@ -333,12 +345,12 @@ def test_a_backbone_that_pads_sees_whole_patches_that_cover_the_image():
         expected = 2 * (torch.arange(width) + 0.5) / width
         torch.testing.assert_close(one[0, 0, 0], expected)
     cam = CamNetwork(backbone, CLASSES).eval()
-    found = cam_activations(cam, photograph(75, 99), LABELS, [1.0], CPU)
+    found = cam_of(cam, photograph(75, 99), LABELS, [1.0])
     assert found.cell == 1 and found.activation().shape == (2, 75, 99)
 
 
 def test_activations_of_a_method_lie_in_0_to_1_before_they_are_resized(monkeypatch):
-    from workflow_scripts.doors.method import LabelledImage
+    from workflow_scripts.doors.method import Method
     from workflow_scripts.errors import InputError
     from workflow_scripts.models.trained import activations_of
 
@@ -354,9 +366,11 @@ def test_activations_of_a_method_lie_in_0_to_1_before_they_are_resized(monkeypat
         def activations(self, *_):
             return self.array
 
+        activations_together = Method.activations_together
+
     image = LabelledImage(photograph(40, 60), (1,), 3)
     fine = np.linspace(0, 1, 40 * 60).reshape(1, 40, 60)
-    assert activations_of(Given(fine), None, image, None, CPU).shape == (1, 10, 15)
+    assert activations_of(Given(fine), None, [image], None, CPU)[0].shape == (1, 10, 15)
     for wrong in (
         3 * fine,
         fine - 1,
@@ -364,7 +378,7 @@ def test_activations_of_a_method_lie_in_0_to_1_before_they_are_resized(monkeypat
         255 * np.ones((1, 10, 15), np.uint8),
     ):
         with pytest.raises(InputError, match=r"expected numbers in 0…1"):
-            activations_of(Given(wrong), None, image, None, CPU)
+            activations_of(Given(wrong), None, [image], None, CPU)
     for wrong in (fine[0], fine.repeat(2, 0), None):
         with pytest.raises(InputError, match=r"expected an array of \[1 \(the image's labels\)"):
-            activations_of(Given(wrong), None, image, None, CPU)
+            activations_of(Given(wrong), None, [image], None, CPU)

@@ -202,3 +202,32 @@ def test_without_masks_the_report_reads_no_sweeps_and_the_training_masks():
     assert files.sweeps == []
     assert all("/train-" in file for file in files.pseudo_masks)
     assert any("/val-" in file for file in files.activations)
+
+
+def test_on_one_machine_there_are_no_more_shards_than_it_works_on_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from workflow_scripts.planning import sharing
+
+    gpus: list[str] = []
+    monkeypatch.setattr(sharing, "visible_gpus", lambda: gpus)
+    monkeypatch.setattr(sharing.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    common = {"results": str(tmp_path), "threads": {"refinement": 2}, "shards": 16}
+
+    def shards(run: str, **more: Any) -> int:
+        made = plan(run=run, **common | more)
+        made.record_state()
+        assert f'"shards":{made.settings.shards},' in made.configuration
+        return len(made.shards("train"))
+
+    assert shards("a", one_machine=True) == 4
+    assert shards("few", one_machine=True, shards=3) == 3
+    assert shards("cluster") == 16
+    gpus += ["0", "1", "2", "3", "4", "5"]
+    assert shards("b", one_machine=True) == 6
+    # What a run was cut into stays, on whatever it goes on.
+    assert shards("a", one_machine=True) == shards("a") == 4
+    assert shards("a", one_machine=True, shards=2) == 2
+    (tmp_path / "a" / "shards.json").write_text("{}")
+    with pytest.raises(InputError, match=r"shards\.json: not readable"):
+        plan(run="a", **common)

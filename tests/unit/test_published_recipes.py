@@ -1,6 +1,7 @@
 """The configurations of VOC 2012 and COCO 2014 hold the published numbers, and plan every stage."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -113,3 +114,34 @@ def test_the_miniature_fits_over_each(name):
     stages = (settings.train_cam, settings.train_amn, settings.train_segmentation)
     assert all(stage.training.max_steps == 2 for stage in (*stages, settings.boundary.train))
     assert settings.shards == 1
+
+
+@pytest.mark.parametrize("name", ["voc12_dinov2", "coco14_dinov2", "folder_dinov2", "voc12_clip"])
+def test_frozen_recipes_learn_little_from_features_that_they_share(name):
+    plan = _plan(name)
+    settings = plan.settings
+    assert settings.thresholds == ("auto",)
+    first, amn = settings.methods
+    assert settings.base(amn) == "amn" and settings.source(amn) == first
+    assert len(plan.feature_sets) == 1
+    features = plan.method_features(SimpleNamespace(method=amn))
+    assert len(features) == len(plan.training_shards) > 0
+    assert features == plan.segmentation_features(SimpleNamespace())
+    if first == "vit_cam":
+        assert features == plan.method_features(SimpleNamespace(method=first))
+        assert settings.train_vit_cam.backbone.frozen_blocks == "all"
+    for method in settings.methods:
+        seeds = settings.seed_settings(method)
+        assert (seeds.foreground_threshold, seeds.background_threshold) == ("auto", "auto")
+    # AMN of one convolution on a ViT-S: at most 0.1 M of 20 classes.
+    assert settings.training(amn).dilations == (1,)
+    box = 0.7 if name == "coco14_dinov2" else 0.4
+    assert settings.inference(first).affinity.box == box
+
+
+def test_names_of_the_clip_recipe_are_those_of_the_classes():
+    from workflow_scripts.datasets.kinds.voc12 import CLASSES
+
+    names = _plan("voc12_clip").settings.train_clip_cam.class_names
+    for ours, theirs in zip(names, CLASSES, strict=True):
+        assert ours.startswith(theirs)

@@ -13,6 +13,7 @@ from tests.tiny_backbone import TinyBackbone
 from tests.unit.test_threshold_sweep import scenes, swept
 from tools.benchmarks.reference_kernels import hook, networks
 from tools.benchmarks.reference_kernels.threshold_sweep import histogram_of_image
+from workflow_scripts.doors.method import LabelledImage
 from workflow_scripts.evaluation import threshold_sweep
 from workflow_scripts.models.classification import CamNetwork, cam_activations
 from workflow_scripts.models.trained import ready_for_inference
@@ -59,8 +60,9 @@ def test_network_gives_nearly_the_same_activations(monkeypatch):
 
     def activations():
         ready = ready_for_inference(network, CPU)
-        found = cam_activations(ready, image, (1, 3), (1.0, 0.5), CPU).activation()
-        return found, next(ready.parameters()).is_contiguous()
+        given = LabelledImage(image, (1, 3), 3)
+        [found] = cam_activations(ready, [given], (1.0, 0.5), CPU)
+        return found.activation(), next(ready.parameters()).is_contiguous()
 
     expected, ours_is_contiguous = activations()
     monkeypatch.setattr(torch, "channels_last", networks.channels_last)

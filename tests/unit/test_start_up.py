@@ -19,6 +19,7 @@ ALLOWED = {
     "judge": KERNELS, "compare_thresholds": KERNELS,
     "plot_figures": FIGURES, "compare": FIGURES,
     "train": NETWORKS, "train_boundary": NETWORKS, "train_segmentation": NETWORKS, "infer": NETWORKS,
+    "cache_features": NETWORKS,
     "evaluate_segmentation": NETWORKS, "propagate": NETWORKS, "predict": NETWORKS,
     "export_onnx": NETWORKS, "import_checkpoint": NETWORKS,
     "label": NETWORKS | KERNELS | {"pycocotools"},

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+import torch
 
-from workflow_scripts.datasets.transforms import augment, normalise, rescale
+from workflow_scripts.datasets.transforms import augment, normalise
+from workflow_scripts.models.views import normalised_crops
 from workflow_scripts.settings.training import AugmentationSettings
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -19,6 +21,13 @@ def discs(height: int = 90, width: int = 120) -> tuple[np.ndarray, np.ndarray]:
     return image, mask
 
 
+def viewed(image, mask, settings, mean, std, generator) -> tuple[np.ndarray, np.ndarray | None]:
+    """A view as a network sees it, float32 [3, S, S], and its mask."""
+    crop = augment(image, mask, settings, generator)
+    pixels, place = torch.from_numpy(crop.pixels)[None], torch.from_numpy(crop.place)[None]
+    return normalised_crops(pixels, place, mean, std)[0].numpy(), crop.mask
+
+
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
@@ -31,14 +40,6 @@ def test_normalisation():
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_rescaling():
-    image = discs()[0]
-    assert rescale(image, 1.0) is image
-    assert rescale(image, 0.5).shape == (45, 60, 3)
-    assert rescale(image, 1.33).shape == (120, 160, 3)
-    assert rescale(image[:1, :1], 0.2).shape == (1, 1, 3)
-
-
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize(
     ("resize", "span"), [("none", (1, 1)), ("scale", (0.5, 2.0)), ("long_side", (60, 200))]
@@ -47,7 +48,7 @@ def test_image_and_mask_stay_aligned(seed: int, resize: str, span: tuple[float, 
     """Whatever is drawn, the colour of a pixel still says its class; padding is nowhere an object."""
     image, mask = discs()
     settings = AugmentationSettings(resize=resize, resize_range=span, crop=96)
-    view, labels = augment(image, mask, settings, *UNCHANGED, rng(seed))
+    view, labels = viewed(image, mask, settings, *UNCHANGED, rng(seed))
     assert labels is not None
     seen = np.where(view[0] > 0.5, 1, np.where(view[1] > 0.5, 2, 0))
     inside = labels != 255
@@ -59,7 +60,7 @@ def test_a_crop_of_an_image_left_alone_is_part_of_it():
     image = rng().integers(0, 256, (50, 40, 3), dtype=np.uint8)
     mask = rng(1).integers(0, 3, (50, 40), dtype=np.uint8)
     settings = AugmentationSettings(crop=32, flip=False)
-    view, labels = augment(image, mask, settings, *UNCHANGED, rng(5))
+    view, labels = viewed(image, mask, settings, *UNCHANGED, rng(5))
     windows = np.lib.stride_tricks.sliding_window_view(mask, (32, 32))
     (row, column), *others = np.argwhere((windows == labels).all(axis=(2, 3)))
     assert not others
@@ -71,7 +72,7 @@ def test_a_small_image_is_padded_with_0_and_255():
     image = np.full((20, 30, 3), 200, np.uint8)
     mask = np.ones((20, 30), np.uint8)
     settings = AugmentationSettings(crop=64)
-    view, labels = augment(image, mask, settings, MEAN, STD, rng())
+    view, labels = viewed(image, mask, settings, MEAN, STD, rng())
     assert labels is not None
     assert (labels == 1).sum() == 600 and (labels == 255).sum() == 64 * 64 - 600
     assert not view[:, labels == 255].any()
@@ -81,14 +82,14 @@ def test_a_small_image_is_padded_with_0_and_255():
 def test_the_place_of_a_small_image_is_random():
     settings = AugmentationSettings(crop=64)
     image = np.full((20, 30, 3), 200, np.uint8)
-    views = [augment(image, None, settings, *UNCHANGED, rng(seed))[0] for seed in range(6)]
+    views = [viewed(image, None, settings, *UNCHANGED, rng(seed))[0] for seed in range(6)]
     assert len({view.tobytes() for view in views}) > 3
 
 
 def test_views_are_a_function_of_the_generator():
     image, mask = discs()
     settings = AugmentationSettings(resize="scale", resize_range=(0.5, 1.5), crop=64, colour=0.3)
-    first, again, other = (augment(image, mask, settings, MEAN, STD, rng(s)) for s in (1, 1, 2))
+    first, again, other = (viewed(image, mask, settings, MEAN, STD, rng(s)) for s in (1, 1, 2))
     assert first[0].tobytes() == again[0].tobytes()
     assert first[1].tobytes() == again[1].tobytes()
     assert first[0].tobytes() != other[0].tobytes()
@@ -97,8 +98,8 @@ def test_views_are_a_function_of_the_generator():
 def test_a_mask_does_not_change_what_is_drawn_for_the_image():
     image, mask = discs()
     settings = AugmentationSettings(resize="scale", resize_range=(0.5, 1.5), crop=64, colour=0.3)
-    with_mask, _ = augment(image, mask, settings, MEAN, STD, rng(1))
-    without, none = augment(image, None, settings, MEAN, STD, rng(1))
+    with_mask, _ = viewed(image, mask, settings, MEAN, STD, rng(1))
+    without, none = viewed(image, None, settings, MEAN, STD, rng(1))
     assert none is None
     assert with_mask.tobytes() == without.tobytes()
 
@@ -109,7 +110,7 @@ def test_every_other_image_is_mirrored_and_none_without():
     counts = {}
     for flip in (True, False):
         settings = AugmentationSettings(crop=32, flip=flip)
-        views = [augment(image, None, settings, *UNCHANGED, rng(s))[0] for s in range(200)]
+        views = [viewed(image, None, settings, *UNCHANGED, rng(s))[0] for s in range(200)]
         counts[flip] = sum(view[0, 0, 0] == 0 for view in views)
     assert counts[False] == 0
     assert 70 < counts[True] < 130
@@ -118,7 +119,7 @@ def test_every_other_image_is_mirrored_and_none_without():
 def test_long_side_is_resized_to_pixels():
     image = np.full((30, 60, 3), 255, np.uint8)
     settings = AugmentationSettings(resize="long_side", resize_range=(40, 40), crop=64)
-    view, _ = augment(image, None, settings, *UNCHANGED, rng())
+    view, _ = viewed(image, None, settings, *UNCHANGED, rng())
     lit = view[0] > 0.5
     assert (lit.any(axis=1).sum(), lit.any(axis=0).sum()) == (20, 40)
 
@@ -126,6 +127,25 @@ def test_long_side_is_resized_to_pixels():
 def test_colour_keeps_values_within_range():
     image = rng().integers(0, 256, (32, 32, 3), dtype=np.uint8)
     settings = AugmentationSettings(crop=32, colour=0.9, flip=False)
-    changed = [augment(image, None, settings, *UNCHANGED, rng(seed))[0] for seed in range(5)]
+    changed = [viewed(image, None, settings, *UNCHANGED, rng(seed))[0] for seed in range(5)]
     assert all(view.min() >= 0 and view.max() <= 1 for view in changed)
     assert len({round(float(view.mean()), 3) for view in changed}) > 1
+
+
+def test_padding_is_0_and_the_rest_is_normalised_where_a_network_computes():
+    rows = rng().integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    places = torch.tensor([[0, 8, 0, 8], [2, 5, 1, 7], [0, 1, 7, 8]])
+    found = normalised_crops(torch.from_numpy(rows), places, MEAN, STD)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    for one, pixels, (top, bottom, left, right) in zip(found, rows, places.tolist(), strict=True):
+        expected = np.zeros((3, 8, 8), np.float32)
+        inside = slice(top, bottom), slice(left, right)
+        expected[(slice(None), *inside)] = normalise(pixels[inside], MEAN, STD)
+        assert one.numpy().tobytes() == expected.tobytes()
+
+
+def test_bytes_stay_bytes_until_colours_change():
+    image = rng().integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    for colour, kind in ((0.0, np.uint8), (0.2, np.float32)):
+        crop = augment(image, None, AugmentationSettings(crop=32, colour=colour), rng())
+        assert crop.pixels.dtype == kind and crop.pixels.shape == (32, 32, 3)

@@ -64,11 +64,11 @@ def test_a_variant_learns_from_the_seeds_it_names():
         ({"variants": {"mine": {}}}, "in `variants` and in `imports`"),
         (
             {"variants": {"amn_on_mine": {"seeds_from": "yours"}}},
-            "expected amn or cam or recam or mine or masks",
+            "expected amn or cam or clip_cam or recam or vit_cam or mine or masks",
         ),
         (
             {"methods": ["yours"]},
-            "`yours` is none of amn, cam, recam, full, amn_on_mine, mine, masks",
+            "`yours` is none of amn, cam, clip_cam, recam, vit_cam, full, amn_on_mine, mine, masks",
         ),
         ({"methods": ["full"], "masks": False}, "`full` learns from ground-truth masks"),
     ],
@@ -159,7 +159,8 @@ def test_a_checkpoint_is_an_input_and_a_changed_one_another(files):
         (
             "amm",
             {},
-            "checkpoints.amm: `{}` cannot be used: `amm` is none of amn, cam, recam, amn_on_mine",
+            "checkpoints.amm: `{}` cannot be used: `amm` is none of amn, cam, clip_cam, recam, vit_cam, "
+            "amn_on_mine",
         ),
         ("full", {}, "`full` is none of amn, cam"),
         ("mine", {}, "checkpoints.mine: `{}` cannot be used: `mine` is one of `imports`"),
@@ -217,7 +218,7 @@ def test_profiles_as_documented_are_legal():
     root = Path(__file__).resolve().parents[2]
     lines = [
         line.removeprefix("#").strip()
-        for name in ("slurm/config.yaml", "local/config.yaml")
+        for name in ("slurm/profile.yaml", "local/profile.yaml")
         for line in (root / name).read_text().splitlines()
         if "gpu: " in line and "{" in line and line.startswith("#   ")
     ]

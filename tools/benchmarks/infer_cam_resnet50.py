@@ -7,7 +7,7 @@ from tools.benchmarks.comparison import Comparison, timed_pair
 from tools.benchmarks.networks import both_layouts, random_backbone
 from tools.benchmarks.scenes import scenes
 from workflow_scripts.backbones.resnet import ResNet
-from workflow_scripts.doors.method import InferSettings
+from workflow_scripts.doors.method import InferSettings, LabelledImage
 from workflow_scripts.models.classification import CamNetwork, cam_activations
 from workflow_scripts.models.multi_scale import add_resized, maps_at_scales
 from workflow_scripts.refinement.thresholding import local_labels
@@ -31,6 +31,7 @@ def measure(
     plain, ours = both_layouts(CamNetwork(backbone, CLASSES).eval())
     dtype = choose_dtype("auto", ResNet.bfloat16_pays, CPU)
     (scene,) = scenes(1, height, width)
+    image = LabelledImage(scene.image, scene.labels, CLASSES)
 
     def reference() -> np.ndarray:
         maps = maps_at_scales(
@@ -46,7 +47,7 @@ def measure(
 
     def workflow() -> np.ndarray:
         with autocast(dtype, CPU):
-            maps = cam_activations(ours, scene.image, scene.labels, scales, CPU)
+            [maps] = cam_activations(ours, [image], scales, CPU)
         return maps.as_stored().activation()
 
     timed_pair(reference, workflow)

@@ -46,13 +46,16 @@ def _agreement(entry: dict[str, Any]) -> str:
 
 def _row(name: str, entry: dict[str, Any]) -> str:
     sign = "≤" if entry["target_is_limit"] else "≥"
+    wanted = f"{sign} {entry['target']:g}"
+    if entry.get("target_amount") is not None:
+        wanted = f"≤ {_amount(entry['target_amount'], entry['unit'])}"
     missed = "" if entry["target_met"] else ", missed"
     cells = (
         f"`{name}`",
         _amount(entry["reference"], entry["unit"]),
         _amount(entry["ours"], entry["unit"]),
         f"{_ratio(entry['ratio'])} ({_ratio(entry['ratio_min'])}–{_ratio(entry['ratio_max'])})",
-        f"{sign} {entry['target']:g}{missed}",
+        f"{wanted}{missed}",
         _agreement(entry),
     )
     return f"| {' | '.join(cells)} |"

@@ -8,6 +8,8 @@ from workflow_scripts.doors.backbone import IMAGENET_TERMS, StagedSettings
 from workflow_scripts.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from workflow_scripts.models.feature_maps import Backbone
@@ -46,7 +48,7 @@ class TimmConvolutional(StagedSettings):
         self._check_strides(network, strides)
         if self.frozen_stages:
             modules = list(network.modules())
-            for module in modules[1 : _modules_until(network, self.frozen_stages - 1)]:
+            for module in modules[1 : modules_until(network, self.frozen_stages - 1)]:
                 for parameter in module.parameters(recurse=False):
                     parameter.requires_grad_(False)
         levels = zip(network.feature_info.channels(), strides, strict=True)
@@ -76,7 +78,7 @@ class TimmConvolutional(StagedSettings):
         if self.dilate or stride not in strides:
             return strides
         last = max(i for i, reduction in enumerate(strides) if reduction <= stride)
-        behind = list(dict(network.named_modules()).values())[_modules_until(network, last) :]
+        behind = list(dict(network.named_modules()).values())[modules_until(network, last) :]
         for module in behind:
             if hasattr(module, "stride"):
                 module.stride = (1, 1)
@@ -87,7 +89,8 @@ class TimmConvolutional(StagedSettings):
 
         try:
             with torch.no_grad():
-                maps = network(torch.zeros(1, 3, SIDE, SIDE))
+                maps = network.eval()(torch.zeros(1, 3, SIDE, SIDE))
+                network.train()
         except RuntimeError as error:
             raise InputError(
                 f"backbone.name: `{self.timm_name}` cannot be changed to output stride {expected[-1]} "
@@ -107,15 +110,38 @@ class TimmConvolutional(StagedSettings):
         from workflow_scripts.models.weights import fetched
 
         model: Any = fetched(self.name, lambda: timm.create_model(self.timm_name, pretrained=True))
-        return model.state_dict(), f"timm {self.timm_name}"
+        tensors = flattened(model.state_dict(), self._network().state_dict())
+        return tensors, f"timm {self.timm_name}"
+
+    def translated(self, tensors: "dict[str, Tensor]", network: "Backbone") -> "dict[str, Tensor]":
+        """Names of timm's models as its networks of feature maps have them."""
+        return flattened(tensors, network.weighted.state_dict())
 
     def licence(self) -> str:
         """See `BackboneSettings`."""
         return f"timm {self.timm_name}: see the model's card; {IMAGENET_TERMS}"
 
 
-def _modules_until(network: Any, stage: int) -> int:
+def modules_until(network: Any, stage: int) -> int:
     """How many modules, in the order of definition, lead to the feature map of a stage from 0."""
     last = network.feature_info.module_name(stage)
-    names = list(dict(network.named_modules()))
-    return max(i for i, n in enumerate(names) if n == last or n.startswith(last + ".")) + 1
+    # Networks of feature maps may have taken the modules out of their folders: `stages_0`.
+    places = (last, last.replace(".", "_"))
+    return 1 + max(
+        number
+        for number, name in enumerate(dict(network.named_modules()))
+        if name in places or name.startswith(tuple(f"{place}." for place in places))
+    )
+
+
+def flattened(
+    tensors: "dict[str, Tensor]", expected: "Mapping[str, Tensor]"
+) -> "dict[str, Tensor]":
+    """Tensors under the names that a network of feature maps has: `stages_0.…` for `stages.0.…`."""
+
+    def place(name: str) -> str:
+        parts = name.split(".")
+        joined = ("_".join(parts[:n]) + "." + ".".join(parts[n:]) for n in range(2, len(parts)))
+        return name if name in expected else next((one for one in joined if one in expected), name)
+
+    return {place(name): tensor for name, tensor in tensors.items()}

@@ -1,7 +1,8 @@
 """Vision transformers of timm (Dosovitskiy et al., 2021): DeiT, DINO, DINOv2, MAE, CLIP's image towers …"""
 
+import sys
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -29,13 +30,16 @@ class TimmTransformer(BackboneSettings):
         "deit_*",
         "deit3_*",
         "flexivit_*",
+        "eva_*",
         "eva02_*",
     )
     bfloat16_pays: ClassVar[bool] = True
+    freezing: ClassVar[tuple[str, ...]] = ("frozen_blocks",)
 
     name: str = Field("vit_small_patch14_dinov2", description="name of a transformer of timm")
-    frozen_blocks: int = Field(
-        0, ge=0, description="first blocks that do not train; the patch embedding with them"
+    frozen_blocks: Annotated[int, Field(ge=0)] | Literal["all"] = Field(
+        0,
+        description="first blocks that do not train, the patch embedding with them; `all`: nothing does",
     )
 
     def build(self) -> "Backbone":
@@ -46,13 +50,16 @@ class TimmTransformer(BackboneSettings):
 
         network = self._network()
         depth = len(network.blocks)
-        if self.frozen_blocks > depth:
+        frozen = depth if self.frozen_blocks == "all" else self.frozen_blocks
+        if frozen > depth:
             raise InputError(
-                f"backbone.frozen_blocks: {self.name} has {depth} blocks, not {self.frozen_blocks}"
+                f"backbone.frozen_blocks: {self.name} has {depth} blocks, not {frozen}; `all` freezes them "
+                f"all"
             )
-        if self.frozen_blocks:
+        if frozen:
             network.requires_grad_(False)
-            for module in (*network.blocks[self.frozen_blocks :], network.norm):
+        if 0 < frozen < depth:
+            for module in (*network.blocks[frozen:], network.norm):
                 module.requires_grad_(True)
         blocks = [depth * (number + 1) // LEVELS - 1 for number in range(LEVELS)]
         configuration = timm.get_pretrained_cfg(self.name)
@@ -63,6 +70,7 @@ class TimmTransformer(BackboneSettings):
             tuple(configuration.std) if configuration else (0.5, 0.5, 0.5),
             partial(_intermediates, blocks=blocks),
             pads=True,
+            attends=True,
         )
 
     def _network(self) -> Any:
@@ -95,10 +103,10 @@ class TimmTransformer(BackboneSettings):
 
     def translated(self, tensors: "dict[str, Tensor]", network: "Backbone") -> "dict[str, Tensor]":
         """Names of DeiT, DINO, DINOv2, CLIP and others as timm's; positional embeddings of its size."""
-        from timm.models.vision_transformer import checkpoint_filter_fn
-
         model: Any = network.weighted
-        renamed: dict[str, Tensor] = checkpoint_filter_fn(tensors, model)
+        # Each family of timm has its own: plain transformers, EVA and DINOv3.
+        family: Any = sys.modules[type(model).__module__]
+        renamed: dict[str, Tensor] = family.checkpoint_filter_fn(tensors, model)
         return renamed
 
     def licence(self) -> str:

@@ -15,6 +15,8 @@ Result = TypeVar("Result")
 
 TASKS_A_BATCH = 16
 BATCHES_A_PROCESS = 4
+# Bytes of the images that wait for their turn: large photographs do not fill the memory.
+MOST_WAITING = 2**28
 
 
 def _batch(function: Callable[[Task], Result], tasks: list[Task]) -> list[Result]:
@@ -66,14 +68,36 @@ def ordered_map(
 
 
 def in_threads(
-    function: Callable[[Task], Result], tasks: Iterable[Task], threads: int
+    function: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    threads: int,
+    weigh: Callable[[Task], int] | None = None,
 ) -> Iterator[Result]:
-    """`map` over a pool of threads; at most two results a thread wait to be taken."""
+    """`map` over a pool of threads, which works ahead of whoever takes the results.
+
+    At most two results a thread wait to be taken, and, beside one, no more than `MOST_WAITING` bytes.
+
+    Args:
+        function: Called in the threads; what it raises is raised here, in its turn.
+        tasks: Drawn in the caller's thread.
+        threads: Number of threads.
+        weigh: Bytes that a task holds until its result is taken; 0 if None.
+    """
     with ThreadPoolExecutor(threads) as pool:
-        waiting = deque[Future[Result]]()
-        for task in tasks:
-            waiting.append(pool.submit(function, task))
-            if len(waiting) > 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        waiting = deque[tuple[Future[Result], int]]()
+        held = 0
+        try:
+            for task in tasks:
+                weight = weigh(task) if weigh else 0
+                while waiting and held + weight > MOST_WAITING:
+                    held -= waiting[0][1]
+                    yield waiting.popleft()[0].result()
+                held += weight
+                waiting.append((pool.submit(function, task), weight))
+                if len(waiting) > 2 * threads:
+                    held -= waiting[0][1]
+                    yield waiting.popleft()[0].result()
+            while waiting:
+                yield waiting.popleft()[0].result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -16,14 +17,6 @@ def normalise(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
     scale = np.float32(255) * np.asarray(std, np.float32)
     shift = np.asarray(mean, np.float32) / np.asarray(std, np.float32)
     return np.ascontiguousarray((image / scale - shift).transpose(2, 0, 1), dtype=np.float32)
-
-
-def rescale(image: np.ndarray, scale: float) -> np.ndarray:
-    """Bicubic resize of uint8 [H, W, 3] by a factor."""
-    if scale == 1:
-        return image
-    height, width = image.shape[:2]
-    return rescale_to(image, max(1, round(height * scale)), max(1, round(width * scale)))
 
 
 def rescale_to(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -67,28 +60,34 @@ def _change_colour(image: np.ndarray, strength: float, rng: np.random.Generator)
     return np.clip(values, 0, 255)
 
 
+class Crop(NamedTuple):
+    """A random view of an image.
+
+    Attributes:
+        pixels: [S, S, 3] in 0…255: uint8, or float32 where colours were changed.
+        place: Where in the crop the image lies: first row and the one behind its last, columns likewise. What
+            lies outside is padding, which is 0 once `pixels` are normalised.
+        mask: uint8 [S, S], 255 outside; None for an image without one.
+    """
+
+    pixels: np.ndarray
+    place: np.ndarray
+    mask: np.ndarray | None
+
+
 def augment(
     image: np.ndarray,
     mask: np.ndarray | None,
     settings: AugmentationSettings,
-    mean: Sequence[float],
-    std: Sequence[float],
     rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """A random view of an image, and of its mask if there is one.
-
-    Only what the crop shows is resized. Padding is 0 after normalisation, 255 in the mask.
+) -> Crop:
+    """A random view of an image, and of its mask if there is one; only what the crop shows is resized.
 
     Args:
         image: uint8 [H, W, 3].
         mask: uint8 [H, W], resized by nearest neighbour.
         settings: What to change, and the crop S.
-        mean: Normalisation, see `normalise`.
-        std: Normalisation.
         rng: Source of all randomness.
-
-    Returns:
-        float32 [3, S, S], and uint8 [S, S] or None.
     """
     height, width = image.shape[:2]
     factor = _factor(settings, max(height, width), rng)
@@ -111,14 +110,12 @@ def augment(
     seen = view(image, Image.Resampling.BICUBIC)
     if settings.colour:
         seen = _change_colour(seen, settings.colour, rng)
-    place = (
-        slice(rows.target, rows.target + rows.length),
-        slice(columns.target, columns.target + columns.length),
-    )
-    padded = np.zeros((3, settings.crop, settings.crop), np.float32)
-    padded[:, place[0], place[1]] = normalise(seen, mean, std)
+    ends = [end for axis in (rows, columns) for end in (axis.target, axis.target + axis.length)]
+    inside = slice(*ends[:2]), slice(*ends[2:])
+    pixels = np.zeros((settings.crop, settings.crop, 3), seen.dtype)
+    pixels[inside] = seen
     if mask is None:
-        return padded, None
+        return Crop(pixels, np.array(ends), None)
     padded_mask = np.full((settings.crop, settings.crop), IGNORE, np.uint8)
-    padded_mask[place] = view(mask, Image.Resampling.NEAREST)
-    return padded, padded_mask
+    padded_mask[inside] = view(mask, Image.Resampling.NEAREST)
+    return Crop(pixels, np.array(ends), padded_mask)

@@ -35,11 +35,13 @@ class BackboneSettings(Choice):
             exact name wins.
         bfloat16_pays: Whether `precision: auto` takes bfloat16 on CPUs that have instructions for it: dense
             convolutions and products gain, depthwise convolutions lose.
+        freezing: Names of the fields that say what does not train, and nothing of what it computes.
     """
 
     tag: ClassVar[str] = "name"
     names: ClassVar[tuple[str, ...]] = ()
     bfloat16_pays: ClassVar[bool] = False
+    freezing: ClassVar[tuple[str, ...]] = ()
 
     name: str = Field(
         "efficientnet_lite0",
@@ -98,6 +100,8 @@ class BackboneSettings(Choice):
 
 class StagedSettings(BackboneSettings):
     """The same for convolutional networks of five stages, whose last strides can be removed."""
+
+    freezing: ClassVar[tuple[str, ...]] = ("frozen_stages",)
 
     frozen_stages: int = Field(
         1, ge=0, le=5, description="first stages that do not train; stage 1 is the stem"

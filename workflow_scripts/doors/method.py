@@ -8,7 +8,7 @@ a method called `mine` is asked for by `methods: [cam, mine]` and set by `train_
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -93,6 +93,7 @@ class Method(ABC):
         name: How a configuration asks for it.
         reads: What it learns from beside images and labels.
         source: The method that it reads from, unless a variant says otherwise (`seeds_from`).
+        trains: False where nothing is learnt: `train` writes the network as `build` and `prepare` leave it.
         seeds: Thresholds of the seeds made of its activations, where a configuration does not say.
         maps: How its activations are stored: None for arrays (at stride 4), or a class of
             `storage/activation_maps.py`, whose instances `activations` returns then.
@@ -103,6 +104,7 @@ class Method(ABC):
     name: ClassVar[str]
     reads: ClassVar[Reads] = Reads.NOTHING
     source: ClassVar[str] = "cam"
+    trains: ClassVar[bool] = True
     seeds: ClassVar[SeedSettings] = SeedSettings()
     Train: ClassVar[type[TrainSettings | ContinuedSettings]] = TrainSettings
     Infer: ClassVar[type[Settings]] = InferSettings
@@ -120,6 +122,14 @@ class Method(ABC):
         """The network on a backbone, freshly initialised.
 
         Its part that learns at the backbone's rate is its attribute `backbone`; all else is new layers.
+        """
+
+    def prepare(self, network: "nn.Module", classes: Sequence[str]) -> None:  # noqa: B027
+        """Give a network, before it is trained, what follows from the classes' names; by default nothing.
+
+        Args:
+            network: What `build` returned.
+            classes: Names of the classes, in their order.
         """
 
     def start(self, network: "nn.Module", source: Path) -> None:
@@ -178,6 +188,19 @@ class Method(ABC):
             `maps` says.
         """
 
+    def activations_together(
+        self,
+        network: "nn.Module",
+        images: "Sequence[LabelledImage]",
+        infer: Any,
+        device: "torch.device",
+    ) -> "Sequence[np.ndarray | ActivationMaps]":
+        """Activations of images of one size; by default of one after the other.
+
+        A GPU works faster on several: a method that can should say how.
+        """
+        return [self.activations(network, image, infer, device) for image in images]
+
     def description(self) -> dict[str, Any]:
         """What rebuilds the network beside backbone and classes: all settings but those of training."""
         values = self.settings.model_dump(mode="json")
@@ -195,7 +218,7 @@ RESERVED = ("full", "segmentation", "boundary", "inference", "refinement", "data
 # What stages and descriptions of networks call their own: no setting of a method can be called so.
 TAKEN_FIELDS = frozenset({
     "index", "splits", "split", "shard", "shards", "output", "seed", "seeds", "source", "model", "device",
-    "workers", "checkpoint_minutes", "log", "threads", "plugins",
+    "workers", "checkpoint_minutes", "features", "log", "threads", "plugins",
     "kind", "classes", "precision", "imported_from",
 })  # fmt: skip
 

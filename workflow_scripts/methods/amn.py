@@ -21,7 +21,7 @@ from workflow_scripts.settings.training import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import torch
     from torch import Tensor, nn
@@ -108,9 +108,12 @@ class Amn(Method):
         self, network: Any, image: LabelledImage, infer: Any, device: "torch.device"
     ) -> "AmnMaps":
         """See `Method`."""
+        return self.activations_together(network, [image], infer, device)[0]
+
+    def activations_together(
+        self, network: Any, images: "Sequence[LabelledImage]", infer: Any, device: "torch.device"
+    ) -> "list[AmnMaps]":
+        """See `Method`."""
         from workflow_scripts.models.per_pixel import amn_activations
 
-        assert image.seed is not None
-        return amn_activations(
-            network, image.pixels, image.labels, image.classes, image.seed, infer.scales, device
-        )
+        return amn_activations(network, images, infer.scales, device)

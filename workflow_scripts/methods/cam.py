@@ -13,7 +13,7 @@ from workflow_scripts.settings.training import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import torch
     from torch import Tensor, nn
@@ -67,6 +67,12 @@ class Cam(Method):
         self, network: Any, image: LabelledImage, infer: Any, device: "torch.device"
     ) -> "CamMaps":
         """See `Method`."""
+        return self.activations_together(network, [image], infer, device)[0]
+
+    def activations_together(
+        self, network: Any, images: "Sequence[LabelledImage]", infer: Any, device: "torch.device"
+    ) -> "list[CamMaps]":
+        """See `Method`."""
         from workflow_scripts.models.classification import cam_activations
 
-        return cam_activations(network, image.pixels, image.labels, infer.scales, device)
+        return cam_activations(network, images, infer.scales, device)

@@ -7,7 +7,7 @@ cross-entropy which label each of these features is of. Both classifiers' weight
 Formulas and numbers are those of the published code; its loss of an image without labels is 0 here too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -120,4 +120,10 @@ class Recam(Method):
         self, network: Any, image: LabelledImage, infer: Any, device: torch.device
     ) -> CamMaps:
         """See `Method`."""
-        return cam_activations(network, image.pixels, image.labels, infer.scales, device)
+        return cam_activations(network, [image], infer.scales, device)[0]
+
+    def activations_together(
+        self, network: Any, images: Sequence[LabelledImage], infer: Any, device: torch.device
+    ) -> list[CamMaps]:
+        """See `Method`."""
+        return cam_activations(network, images, infer.scales, device)

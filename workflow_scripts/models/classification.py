@@ -1,14 +1,16 @@
 """The multi-label classifier, its loss, and its class activation maps (paper section 3.1)."""
 
 from collections.abc import Sequence
+from itertools import islice
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workflow_scripts.doors.method import LabelledImage
 from workflow_scripts.models.feature_maps import Backbone
 from workflow_scripts.models.multi_scale import maps_at_scales
+from workflow_scripts.models.views import downloaded
 from workflow_scripts.storage.activation_maps import CamMaps
 
 
@@ -45,31 +47,28 @@ def multi_label_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 def cam_activations(
     network: CamNetwork,
-    image: np.ndarray,
-    labels: Sequence[int],
+    images: Sequence[LabelledImage],
     scales: Sequence[float],
     device: torch.device,
-) -> CamMaps:
-    """Class activation maps of one image, those of mirror images added.
+) -> list[CamMaps]:
+    """Class activation maps of images of one size, those of mirror images added.
 
     Args:
         network: The classifier in evaluation mode.
-        image: uint8 [H, W, 3].
-        labels: Its class numbers, from 1.
+        images: At least one.
         scales: Image scales.
         device: Where to compute.
 
     Returns:
-        One channel a label.
+        Of each image, one channel a label.
     """
-    present = torch.tensor(labels, dtype=torch.long, device=device) - 1
-
-    def present_maps(batch: Tensor) -> Tensor:
-        return network.activations(batch)[:, present]
-
-    maps = maps_at_scales(image, scales, network.backbone, present_maps, device)
-    height, width = image.shape[:2]
-    cells = tuple(one[0].cpu().numpy() for one in maps)
+    pixels = [image.pixels for image in images]
+    # Before the network has something to do, for which the copies would wait.
+    present = [torch.tensor(image.labels, device=device).long() - 1 for image in images]
+    maps = maps_at_scales(pixels, scales, network.backbone, network.activations, device)
+    shown = [one[number, some] for number, some in enumerate(present) for one in maps]
+    arrays = iter(downloaded(shown))
+    height, width = pixels[0].shape[:2]
     # A view of whole patches covers the image to its borders: no cell reaches beyond.
     cell = 1 if network.backbone.pads else network.backbone.stride
-    return CamMaps(cells, height, width, cell)
+    return [CamMaps(tuple(islice(arrays, len(maps))), height, width, cell) for _ in images]

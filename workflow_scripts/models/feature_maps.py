@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from workflow_scripts.doors.backbone import BackboneSettings
 from workflow_scripts.errors import InputError
+from workflow_scripts.models.attention_affinity import AttentionRecorder
 from workflow_scripts.models.weights import load_exactly, read_weights
 
 # Rows and columns of an image by which a backbone is tried, multiples of no stride.
@@ -60,6 +61,19 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """The last level's feature map [B, channels, *grid(H, W)]."""
         return self.pyramid(images)[-1]
+
+    def attended(self, images: Tensor, blocks: int) -> tuple[Tensor, Tensor | None]:
+        """The same with the attention of a transformer.
+
+        Args:
+            images: See `pyramid`.
+            blocks: How many of the last blocks' attention is averaged.
+
+        Returns:
+            The feature map [B, channels, h, w], and the attention of its cells to each other, [B, h·w, h·w]:
+            a mean over heads and blocks; None for networks that have none.
+        """
+        return self(images), None
 
     @property
     def channels(self) -> int:
@@ -144,6 +158,7 @@ class PyramidBackbone(Backbone):
         std: tuple[float, ...] = IMAGENET_STD,
         maps: Callable[[Any, Tensor], Sequence[Tensor]] | None = None,
         pads: bool = False,
+        attends: bool = False,
     ) -> None:
         """Take the network.
 
@@ -154,15 +169,24 @@ class PyramidBackbone(Backbone):
             std: See `Backbone`.
             maps: From the network and images to the maps.
             pads: See `Backbone`.
+            attends: Whether it is a transformer whose last tokens are the cells of the last map.
         """
         super().__init__()
         self.network = network
         self.levels, self.mean, self.std = tuple(levels), mean, std
-        self._maps, self.pads = maps, pads
+        self._maps, self.pads, self._attends = maps, pads, attends
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """See `Backbone`."""
         return list(self._maps(self.network, images) if self._maps else self.network(images))
+
+    def attended(self, images: Tensor, blocks: int) -> tuple[Tensor, Tensor | None]:
+        """See `Backbone`."""
+        if not self._attends:
+            return self(images), None
+        with AttentionRecorder(blocks) as recorder:
+            features = self(images)
+        return features, recorder.mean(features.shape[-2] * features.shape[-1])
 
     @property
     def weighted(self) -> nn.Module:

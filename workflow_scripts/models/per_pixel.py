@@ -6,14 +6,15 @@ batch without foreground (or without background) pixels contributes 0 for that s
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workflow_scripts.doors.method import LabelledImage
 from workflow_scripts.models.feature_maps import Backbone
 from workflow_scripts.models.multi_scale import add_resized, maps_at_scales
 from workflow_scripts.models.segmentation import Aspp
+from workflow_scripts.models.views import downloaded
 from workflow_scripts.storage.activation_maps import AmnMaps
 from workflow_scripts.storage.shard_files import strided_size
 
@@ -110,40 +111,43 @@ def per_pixel_loss(
 
 def amn_activations(
     network: AmnNetwork,
-    image: np.ndarray,
-    labels: Sequence[int],
-    classes: int,
-    seed: np.ndarray,
+    images: Sequence[LabelledImage],
     scales: Sequence[float],
     device: torch.device,
-) -> AmnMaps:
-    """AMN's activations of one image, conditioned on its labels.
+) -> list[AmnMaps]:
+    """AMN's activations of images of one size, each conditioned on its labels.
 
     Args:
         network: AMN in evaluation mode.
-        image: uint8 [H, W, 3].
-        labels: Its class numbers, from 1.
-        classes: C.
-        seed: The CAM's seed of the image, uint8 [H, W].
+        images: At least one, with the CAM's seeds.
         scales: Image scales.
         device: Where to compute.
 
     Returns:
-        Logits averaged over scales and mirror images, of background, the image's labels and the others.
+        Of each, logits averaged over scales and mirror images, of background, its labels and the others.
     """
-    present = torch.tensor(labels, dtype=torch.long, device=device)
-    condition = torch.zeros(classes, device=device)
-    condition[present - 1] = 1
-
-    def logits(batch: Tensor) -> Tensor:
-        return network(batch, condition.expand(len(batch), -1))
-
+    condition = torch.zeros(len(images), images[0].classes)
+    for row, image in zip(condition, images, strict=True):
+        row[torch.tensor(image.labels, dtype=torch.long) - 1] = 1
+    pixels = [image.pixels for image in images]
+    maps = maps_at_scales(
+        pixels, scales, network.backbone, network, device, given=condition.to(device)
+    )
     views = 2 * len(scales)
-    maps = [m / views for m in maps_at_scales(image, scales, network.backbone, logits, device)]
-    sizes = image.shape[:2], strided_size(*image.shape[:2])
-    kept, left = channels_to_keep(maps, labels, sizes[1])
+    return [
+        _activations([one[number : number + 1] / views for one in maps], image)
+        for number, image in enumerate(images)
+    ]
+
+
+@torch.inference_mode()
+def _activations(maps: Sequence[Tensor], image: LabelledImage) -> AmnMaps:
+    """What is kept of an image's logits float32 [1, C + 1, h', w'] of each scale."""
+    size = image.pixels.shape[:2]
+    sizes = size, strided_size(*size)
+    kept, left = channels_to_keep(maps, image.labels, sizes[1])
     stored = [m[0, kept] for m in maps]
-    excess = [torch.zeros(0, *size) for size in sizes]
+    excess = [maps[0].new_zeros(0, *size) for size in sizes]
     if len(left):
         others = [m[:, left] for m in maps]
         # Weighted by their shares, the mean follows the sum of exponentials most closely.
@@ -151,9 +155,9 @@ def amn_activations(
         means = [(m * weights[:, None, None]).sum(dim=1, keepdim=True) for m in others]
         stored = [torch.cat([k, m[0]]) for k, m in zip(stored, means, strict=True)]
         excess = [added_exponentials(others, *s) - add_resized(means, *s) for s in sizes]
-    full, strided = (one.cpu().numpy() for one in excess)
-    cells = tuple(one.cpu().numpy() for one in stored)
-    return AmnMaps(len(labels), cells, full, strided, seed != 0)
+    full, strided, *cells = downloaded([*excess, *stored])
+    assert image.seed is not None
+    return AmnMaps(len(image.labels), tuple(cells), full, strided, image.seed != 0)
 
 
 def channels_to_keep(

@@ -82,7 +82,10 @@ class PyramidDecoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits: [B, 3, H, W] → [B, channels, h, w] at the finest level that is used."""
-        maps = self.backbone.pyramid(images)[-len(self.projections) :]
+        if len(self.projections) == 1:
+            maps = [self.backbone(images)]
+        else:
+            maps = self.backbone.pyramid(images)[-len(self.projections) :]
         size = maps[0].shape[-2:]
         projected = [
             F.interpolate(projection(one), size=size, mode="bilinear", align_corners=False)

@@ -85,24 +85,38 @@ def load_trained(
 
 
 def activations_of(
-    method: Method, network: Any, image: LabelledImage, infer: Any, device: torch.device
-) -> np.ndarray | ActivationMaps:
-    """Activations of one image in the form in which the method's shards hold them.
+    method: Method,
+    network: Any,
+    images: Sequence[LabelledImage],
+    infer: Any,
+    device: torch.device,
+) -> list[np.ndarray | ActivationMaps]:
+    """Activations of images of one size, in the form in which the method's shards hold them.
 
     Args:
         method: The method.
         network: Its trained network.
-        image: The image.
+        images: At least one.
         infer: The method's settings of inference.
         device: Where to compute.
 
     Returns:
-        Maps of the method's kind, or float32 [k, ceil(H/4), ceil(W/4)].
+        Of each image maps of the method's kind, or float32 [k, ceil(H/4), ceil(W/4)].
 
     Raises:
         InputError: The method returned something else.
     """
-    found = method.activations(network, image, infer, device)
+    found = method.activations_together(network, images, infer, device)
+    if len(found) != len(images):
+        raise InputError(
+            f"method `{method.name}`: `activations_together` returned {len(found)} activations of "
+            f"{len(images)} images"
+        )
+    return [_checked(method, one, image) for one, image in zip(found, images, strict=True)]
+
+
+def _checked(method: Method, found: Any, image: LabelledImage) -> np.ndarray | ActivationMaps:
+    """Activations of one image, in the form of the method's shards."""
     kind = method.maps()
     if kind is not None:
         if not isinstance(found, kind):

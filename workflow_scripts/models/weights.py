@@ -4,6 +4,7 @@ The published modules of CAM, AMN and IRN register the same tensors several time
 stages, a list of the stages, and lists of what is new. All copies must agree.
 """
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from workflow_scripts.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 # Keys below which training scripts store a state dict, and what data parallelism and wrappers put in front
@@ -77,6 +80,7 @@ def fetched(name: str, fetch: Callable[[], Result]) -> Result:
     Raises:
         InputError: They cannot be had here; the message says how to get them.
     """
+    logger.info("weights of %s: from the hub's cache, or else downloaded", name)
     try:
         return fetch()
     except (OSError, RuntimeError) as error:

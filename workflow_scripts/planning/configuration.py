@@ -170,6 +170,11 @@ class WorkflowSettings(Settings):
     shards: int = Field(
         1, ge=1, le=9999, description="parts that a split is cut into for the cluster"
     )
+    one_machine: bool = Field(
+        False,
+        description="all jobs share one machine: no split is cut into more parts than its cores and GPUs "
+        "work on at a time, `shards` is a limit; the profile `local` says so, and a run keeps its parts",
+    )
     checkpoints: CheckpointSettings = CheckpointSettings()
     threads: ThreadSettings = ThreadSettings()
     refine_seeds: Settings = Settings()

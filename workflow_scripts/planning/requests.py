@@ -1,6 +1,7 @@
 """What rules ask for that depends on wildcards: inputs, flags of their stages, digests of the code."""
 
 import json
+import re
 import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,8 +14,10 @@ from workflow_scripts.doors.method import METHODS, Reads
 from workflow_scripts.doors.usage import Use, code_of, plug_ins, uses
 from workflow_scripts.errors import InputError
 from workflow_scripts.fingerprint import file_digests
-from workflow_scripts.planning.configuration import TRUTH
-from workflow_scripts.planning.run_layout import Layout, Wildcards
+from workflow_scripts.models.feature_settings import stored_features
+from workflow_scripts.planning.configuration import TRAIN, TRUTH
+from workflow_scripts.planning.run_layout import NOTHING, Layout, Wildcards
+from workflow_scripts.planning.sharing import keep_parts
 from workflow_scripts.settings.base import render_flags
 from workflow_scripts.settings.imports import BOUNDARY, checkpoint_key
 from workflow_scripts.settings.refinement import AUTO, VALIDATION
@@ -122,6 +125,45 @@ class Requests(Layout):
         """The same for the network of {method}; none where it starts from another method's."""
         backbone = getattr(self.settings.training(wildcards.method), "backbone", None)
         return _existing(backbone.file) if backbone is not None else []
+
+    @property
+    def stored_features(self) -> str:
+        """Folders of stored features, as a pattern of the wildcard {features}."""
+        return "|".join(map(re.escape, self.feature_sets)) or NOTHING
+
+    def _features(self, settings: Any, section: str) -> list[str]:
+        """Shards that a training learns from in the place of images; none where it sees images."""
+        stored = stored_features(settings, section)
+        folder = () if stored is None else ("features", stored.folder)
+        return [
+            self.path(*folder, f"{shard}.safetensors") for shard in self.training_shards if folder
+        ]
+
+    def method_features(self, wildcards: Wildcards) -> list[str]:
+        """The same for the training of {method}."""
+        return self._features(self.settings.training(wildcards.method), TRAIN + wildcards.method)
+
+    def segmentation_features(self, wildcards: Wildcards) -> list[str]:
+        """The same for segmentation networks."""
+        return self._features(self.settings.train_segmentation, "train_segmentation")
+
+    @staticmethod
+    def feature_input_flags(wildcards: Wildcards, input: Any) -> str:
+        """`--features …`, where a training learns from stored ones."""
+        return " ".join(["--features", *map(shlex.quote, input.features)] if input.features else [])
+
+    def feature_flags(self, wildcards: Wildcards) -> str:
+        """Settings of the stored {features}."""
+        settings = self.feature_sets[wildcards.features]
+        return render_flags(settings) + self._plugin_flag(uses(settings))
+
+    def feature_code(self, wildcards: Wildcards) -> dict[str, str]:
+        """Digests of the code that computes them."""
+        return code_of("cache_features", uses(self.feature_sets[wildcards.features]))
+
+    def feature_weights(self, wildcards: Wildcards) -> list[str]:
+        """The file of weights of their network, if it is one."""
+        return _existing(self.feature_sets[wildcards.features].backbone.file)
 
     def checkpoint(self, wildcards: Wildcards) -> list[str]:
         """The file that {network} is imported from."""
@@ -256,6 +298,8 @@ class Requests(Layout):
     def record_state(self) -> None:
         """Write that file where the state has changed: `--rerun-triggers mtime` looks at nothing but times.
 
+        On one machine also what the splits are cut into.
+
         Raises:
             InputError: The folder of results cannot be written to.
         """
@@ -265,6 +309,8 @@ class Requests(Layout):
             if not path.is_file() or path.read_text(encoding="utf-8") != content:
                 with atomic_path(path) as temporary:
                     temporary.write_text(content, encoding="utf-8")
+            if self.settings.one_machine:
+                keep_parts(path.parent, self.most_shards, self.settings.shards)
         except OSError as error:
             raise InputError(
                 f"results: {self.folder}: cannot be written to ({error.strerror}); name another folder"

@@ -7,12 +7,15 @@ from typing import Any
 
 from workflow_scripts.doors.method import Reads
 from workflow_scripts.errors import InputError
+from workflow_scripts.models.feature_settings import CacheFeaturesSettings, stored_features
 from workflow_scripts.planning.configuration import (
     FULL,
+    TRAIN,
     ThreadSettings,
     read_configuration,
     source_name,
 )
+from workflow_scripts.planning.sharing import kept_parts, parts_at_a_time
 from workflow_scripts.settings.imports import BOUNDARY, checkpoint_key
 from workflow_scripts.settings.refinement import AUTO, VALIDATION
 from workflow_scripts.storage.shard_files import shard_names
@@ -31,6 +34,8 @@ class Layout:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.settings = read_configuration(config, "the configuration")
+        self.most_shards = self.settings.shards
+        self.settings = self.settings.model_copy(update={"shards": self._parts()})
         if FULL in self.settings.methods and not self.has_masks:
             raise InputError(
                 "methods: `full` learns from ground-truth masks, and this dataset has none; take it out"
@@ -43,6 +48,13 @@ class Layout:
                     f"{checkpoint_key(network)}: {file}: this run's own results are made anew; name "
                     "the run otherwise, or copy the file"
                 )
+
+    def _parts(self) -> int:
+        """Shards of a split: those that the run has, or that pay on one machine, or that are asked for."""
+        kept = kept_parts(Path(self.folder), self.most_shards)
+        if kept is not None or not self.settings.one_machine:
+            return kept or self.most_shards
+        return parts_at_a_time(self.most_shards, self.settings.threads.refinement)
 
     @cached_property
     def folder(self) -> str:
@@ -60,6 +72,10 @@ class Layout:
     def dataset_folder(self, wildcards: Wildcards) -> str:
         """Folder of the index and of what the dataset's kind makes itself."""
         return self.path("dataset")
+
+    def judged_folder(self, wildcards: Wildcards) -> str:
+        """Folder of the predicted quality of all pseudo-masks."""
+        return self.path("judged")
 
     def figures_folder(self, wildcards: Wildcards) -> str:
         """Folder of the report's figures."""
@@ -226,6 +242,28 @@ class Layout:
         splits = self.settings.splits
         unseen = [split for split in splits.activations if split not in splits.training]
         return [*unseen, *splits.activations][0]
+
+    @cached_property
+    def feature_sets(self) -> dict[str, CacheFeaturesSettings]:
+        """Features that are stored for trainings, by the name of their folder."""
+        imported = self.settings.checkpoints.files
+        sections = {
+            TRAIN + name: self.settings.training(name)
+            for name in self.needed_networks
+            if name not in imported
+        }
+        sections["train_segmentation"] = self.settings.train_segmentation
+        found = [stored_features(settings, section) for section, settings in sections.items()]
+        return {one.folder: one for one in found if one is not None}
+
+    @property
+    def features(self) -> list[str]:
+        """All shards of stored features."""
+        return [
+            self.path("features", folder, f"{shard}.safetensors")
+            for folder in self.feature_sets
+            for shard in self.training_shards
+        ]
 
     @property
     def threads(self) -> ThreadSettings:

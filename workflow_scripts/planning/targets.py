@@ -169,7 +169,7 @@ class Targets(Layout):
     def _intermediates(self, masked: list[str]) -> list[str]:
         """All of them, if there are pseudo-masks of these shards."""
         refined = [*masked, *self._shards_to_choose_on(*self.sources)]
-        files = [self.index, *self._models(), *self._thresholds()]
+        files = [self.index, *self.features, *self._models(), *self._thresholds()]
         for name, shards in self._shards_with_seeds(refined).items():
             files += self._of_shards(name, "seeds", shards, ".zip")
             shards = self._shards_with_activations(name, shards, refined)
@@ -258,6 +258,11 @@ class Targets(Layout):
         truth = networks if self.has_masks else ""
         rows = [
             ("import_checkpoint", trials, _any(self._networks(imported=True))),
+            (
+                "cache_features",
+                _any(self.feature_sets),
+                self._shards_of(*self.settings.splits.training),
+            ),
             ("train", trials, _any(name for name in self.needed_networks if name in trained)),
             ("infer", trials, _any(self.inferred), shards["made"]),
             ("import_activations", trials, _any(self.imported("activations")), shards["made"]),
@@ -303,7 +308,11 @@ class ReportFiles:
         """Training tables of all networks that were trained here."""
         plan = self._plan
         elsewhere = {*plan.settings.imports, *plan.settings.checkpoints.files}
-        trained = [method for method in plan.methods if method not in elsewhere]
+        trained = [
+            method
+            for method in plan.methods
+            if method not in elsewhere and plan.settings.entry(method).trains
+        ]
         histories = plan.of_methods("training.csv", methods=trained)
         if plan.settings.boundary.enabled:
             learnt = [name for name in plan.methods if f"{name}/{BOUNDARY}" not in elsewhere]

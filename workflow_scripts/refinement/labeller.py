@@ -1,13 +1,15 @@
-"""Pseudo-masks of single images with the networks and the configuration of a finished run."""
+"""Pseudo-masks of images with the networks and the configuration of a finished run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from workflow_scripts.datasets.index import read_classes
+from workflow_scripts.datasets.parallel import in_threads
 from workflow_scripts.doors.method import LabelledImage, Method, Reads
 from workflow_scripts.errors import InputError
 from workflow_scripts.models.trained import activations_of, load_trained
@@ -27,7 +29,30 @@ from workflow_scripts.storage.chosen_thresholds import (
     read_thresholds,
     seed_thresholds,
 )
+from workflow_scripts.training.inference_pipeline import (
+    LARGEST_SCALE,
+    Kind,
+    in_batches,
+    kind_of,
+    one_by_one,
+)
 from workflow_scripts.training.precision import autocast, inference_dtype
+
+Maps = np.ndarray | ActivationMaps | None
+
+
+class Shown(NamedTuple):
+    """An image that is to be labelled.
+
+    Attributes:
+        name: For messages.
+        image: uint8 [H, W, 3].
+        labels: Its class numbers, from 1.
+    """
+
+    name: str
+    image: np.ndarray
+    labels: tuple[int, ...]
 
 
 class RunSettings(Protocol):
@@ -89,33 +114,65 @@ class _TrainedMethod:
             place = run / str(trial) / source / str(self.seeds.chosen_by) / "seed_thresholds.json"
             self.thresholds = seed_thresholds(self.seeds, place if self.seeds.chosen_by else None)
 
-    def maps(self, image: np.ndarray, labels: Sequence[int]) -> np.ndarray | ActivationMaps:
-        """Activations as the run's shards give them back: maps, or float32 [k, ceil(H/4), ceil(W/4)]."""
-        given = LabelledImage(image, tuple(labels), len(self.classes), self._seed(image, labels))
-        with autocast(self.dtype, self.device):
-            found = activations_of(self.method, self.network, given, self.infer, self.device)
-        if isinstance(found, ActivationMaps):
-            return found.as_stored()
-        return found.astype(np.float16).astype(np.float32)
-
-    def full(self, image: np.ndarray, labels: Sequence[int]) -> np.ndarray:
-        """Activations at full size, float32 [k, H, W]."""
-        maps = self.maps(image, labels)
-        if isinstance(maps, ActivationMaps):
-            return maps.activation()
-        return enlarged(maps, *image.shape[:2])
-
-    def _seed(self, image: np.ndarray, labels: Sequence[int]) -> np.ndarray | None:
-        """The seed that the source makes of the image, uint8 [H, W] of class numbers."""
+    def maps(self, images: Iterable[Shown], threads: int) -> Iterator[tuple[Shown, Maps]]:
+        """What the network says of images, in their order; None of one without labels."""
         if self.source is None:
-            return None
+            given: Iterator[tuple[Shown, np.ndarray | None]] = ((one, None) for one in images)
+        else:
+            found = self.source.maps(images, threads)
+            given = in_threads(self._seeded, found, threads, lambda one: one[0].image.nbytes)
+        scale = max(getattr(self.infer, "scales", LARGEST_SCALE))
+
+        def kind(one: tuple[Shown, np.ndarray | None]) -> Kind:
+            if not one[0].labels:
+                return Kind(None, 1)
+            return kind_of(one[0].image.shape, 2 * scale**2, self.device)
+
+        together = partial(one_by_one, self._together, name=lambda one: one[0].name)
+        return in_batches(given, together, kind, lambda one: one[0].image.nbytes)
+
+    def _together(
+        self, some: Sequence[tuple[Shown, np.ndarray | None]]
+    ) -> list[tuple[Shown, Maps]]:
+        if not some[0][0].labels:
+            return [(one, None) for one, _ in some]
+        images = [
+            LabelledImage(one.image, one.labels, len(self.classes), seed) for one, seed in some
+        ]
+        with autocast(self.dtype, self.device):
+            found = activations_of(self.method, self.network, images, self.infer, self.device)
+        return [(one, maps) for (one, _), maps in zip(some, found, strict=True)]
+
+    def _seeded(self, found: tuple[Shown, Maps]) -> tuple[Shown, np.ndarray | None]:
+        """An image with the seed that the source makes of it, uint8 [H, W] of class numbers."""
+        one, maps = found
+        if maps is None:
+            return one, None
         foreground, background = refined_labels(
-            image,
-            self.source.full(image, labels),
-            self.thresholds,
-            self.seeds,
+            one.image, full(maps, one), self.thresholds, self.seeds
         )
-        return seed_labels(confident_seed(foreground, background), labels)
+        return one, seed_labels(confident_seed(foreground, background), one.labels)
+
+
+def as_stored(maps: np.ndarray | ActivationMaps) -> np.ndarray | ActivationMaps:
+    """Activations as the run's shards give them back: maps, or float32 [k, ceil(H/4), ceil(W/4)]."""
+    if isinstance(maps, ActivationMaps):
+        return maps.as_stored()
+    return maps.astype(np.float16).astype(np.float32)
+
+
+def full(maps: np.ndarray | ActivationMaps, one: Shown) -> np.ndarray:
+    """Activations at full size, float32 [k, H, W]."""
+    stored = as_stored(maps)
+    if isinstance(stored, ActivationMaps):
+        return stored.activation()
+    return enlarged(stored, *one.image.shape[:2])
+
+
+def strided(maps: np.ndarray | ActivationMaps) -> np.ndarray:
+    """Activations at stride 4."""
+    stored = as_stored(maps)
+    return stored.strided() if isinstance(stored, ActivationMaps) else stored
 
 
 class Labeller:
@@ -165,28 +222,49 @@ class Labeller:
             model = folder / "boundary" / "model.safetensors"
             self._walk = BoundaryWalk(model, settings.boundary.propagate, device)
 
-    def activations(self, image: np.ndarray, labels: Sequence[int]) -> np.ndarray:
-        """Return the activations of an image at its full size, float32 [len(labels), H, W].
+    def mask(self, image: np.ndarray, labels: Sequence[int]) -> np.ndarray:
+        """Return the pseudo-mask of an image, uint8 [H, W]; background without labels.
 
         Args:
             image: uint8 [H, W, 3].
             labels: Its class numbers, from 1.
         """
-        if self._walk is None:
-            return self._method.full(image, labels)
-        maps = self._method.maps(image, labels)
-        strided = maps.strided() if isinstance(maps, ActivationMaps) else maps
-        [propagated] = self._walk.propagated([image], [strided])
-        # As in the shards of a run: the same pixels cross the threshold.
-        return enlarged(propagated.astype(np.float16), *image.shape[:2])
+        [(_, mask)] = self.masks([Shown("", image, tuple(labels))], threads=1)
+        return mask
 
-    def mask(self, image: np.ndarray, labels: Sequence[int]) -> np.ndarray:
-        """Return the pseudo-mask of an image, uint8 [H, W]; background without labels."""
-        if not labels:
-            return np.zeros(image.shape[:2], np.uint8)
-        activations, refine = self.activations(image, labels), self._pseudo_masks
+    def masks(self, images: Iterable[Shown], threads: int) -> Iterator[tuple[Shown, np.ndarray]]:
+        """Return the pseudo-masks of images, in their order; see `training/inference_pipeline.py`."""
+        found = self._method.maps(images, threads)
+        if self._walk is not None:
+            found = self._propagated(found, self._walk, threads)
+        return in_threads(self._mask, found, threads, lambda one: one[0].image.nbytes)
+
+    def _propagated(
+        self, found: Iterator[tuple[Shown, Maps]], walk: BoundaryWalk, threads: int
+    ) -> Iterator[tuple[Shown, Maps]]:
+        """Activations at stride 4, spread up to the boundaries."""
+
+        def at_stride(one: tuple[Shown, Maps]) -> tuple[Shown, np.ndarray | None]:
+            return one[0], None if one[1] is None else strided(one[1])
+
+        def together(some: Sequence[tuple[Shown, np.ndarray | None]]) -> list[tuple[Shown, Maps]]:
+            [(one, activation)] = some
+            if activation is None:
+                return [(one, None)]
+            # As in the shards of a run: the same pixels cross the threshold.
+            return [(one, walk.propagated([one.image], [activation])[0])]
+
+        reduced = in_threads(at_stride, found, threads, lambda one: one[0].image.nbytes)
+        return in_batches(
+            reduced, together, lambda one: Kind(None, 1), lambda one: one[0].image.nbytes
+        )
+
+    def _mask(self, found: tuple[Shown, Maps]) -> tuple[Shown, np.ndarray]:
+        one, maps = found
+        if maps is None:
+            return one, np.zeros(one.image.shape[:2], np.uint8)
         threshold: float | np.ndarray = self.threshold
         if self._chosen is not None:
-            threshold = self._chosen.of(None, labels, self.classes)
-        [local] = refined_labels(image, activations, [threshold], refine)
-        return dataset_labels(local, labels)
+            threshold = self._chosen.of(None, one.labels, self.classes)
+        [local] = refined_labels(one.image, full(maps, one), [threshold], self._pseudo_masks)
+        return one, dataset_labels(local, one.labels)

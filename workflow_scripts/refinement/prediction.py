@@ -22,6 +22,7 @@ from workflow_scripts.models.multi_scale import add_resized, maps_at_scales
 from workflow_scripts.models.trained import described, described_backbone, ready_for_inference
 from workflow_scripts.settings.evaluation import EvaluateSegmentationSettings
 from workflow_scripts.storage.networks import load_network, read_description
+from workflow_scripts.training.inference_pipeline import Kind, in_batches, kind_of
 from workflow_scripts.training.precision import autocast
 
 VERSION = 1
@@ -63,36 +64,44 @@ def load_segmentation(
     return ready_for_inference(network, device), description
 
 
+def _is_large(image: np.ndarray, settings: EvaluateSegmentationSettings) -> bool:
+    """Whether the network sees an image in tiles."""
+    return image.shape[0] * image.shape[1] * max(settings.scales) ** 2 > LARGE
+
+
 def _scores(
     network: Any,
-    image: np.ndarray,
+    images: Sequence[np.ndarray],
     settings: EvaluateSegmentationSettings,
     device: torch.device,
     dtype: torch.dtype,
-) -> np.ndarray:
-    """What the network says of an image uint8 [H, W, 3].
+) -> list[np.ndarray]:
+    """What the network says of images uint8 [H, W, 3] of one size; of a large one alone.
 
     Returns:
-        Its labels uint8 [H, W], where no CRF follows; else probabilities float32 [L, H, W].
+        Of each its labels uint8 [H, W], where no CRF follows; else probabilities float32 [L, H, W].
     """
 
     def probabilities(batch: torch.Tensor) -> torch.Tensor:
         return F.softmax(network(batch).float(), dim=1)
 
     views = len(settings.scales) * (1 + settings.flip)
-    height, width = image.shape[:2]
-    large = height * width * max(settings.scales) ** 2 > LARGE
-    maps_of = maps_in_tiles if large else maps_at_scales
+    height, width = images[0].shape[:2]
+    scales, backbone, flip = settings.scales, network.backbone, settings.flip
     with autocast(dtype, device):
-        maps = maps_of(
-            image, settings.scales, network.backbone, probabilities, device, settings.flip
-        )
+        if _is_large(images[0], settings):
+            [image] = images
+            maps = maps_in_tiles(image, scales, backbone, probabilities, device, flip)
+        else:
+            maps = maps_at_scales(images, scales, backbone, probabilities, device, flip)
     if height * width > LARGE:
-        return _labels_in_tiles(image, [one / views for one in maps], settings)
-    total = add_resized(maps, height, width)
-    if not settings.refine:
-        return total.argmax(dim=0).to(torch.uint8).cpu().numpy()
-    return (total / views).cpu().numpy()
+        return [_labels_in_tiles(images[0], [one / views for one in maps], settings)]
+    scores = []
+    for number in range(len(images)):
+        total = add_resized([one[number : number + 1] for one in maps], height, width)
+        total = total / views if settings.refine else total.argmax(dim=0).to(torch.uint8)
+        scores.append(total.cpu().numpy())
+    return scores
 
 
 def _labels(
@@ -134,7 +143,7 @@ def predict(
     dtype: torch.dtype = torch.float32,
 ) -> np.ndarray:
     """Labels of one image: uint8 [H, W, 3] → uint8 [H, W]; `dtype` as `inference_dtype` says."""
-    return _labels(image, _scores(network, image, settings, device, dtype), settings)
+    return _labels(image, _scores(network, [image], settings, device, dtype)[0], settings)
 
 
 def predictions(
@@ -145,15 +154,22 @@ def predictions(
     dtype: torch.dtype,
     threads: int,
 ) -> Iterator[tuple[Key, np.ndarray, np.ndarray]]:
-    """Labels of many images, in order: the CRF of some runs in threads while the network sees the next.
+    """Labels of many images, in order; see `training/inference_pipeline.py`.
 
     Yields:
         Key, image and labels, see `predict`.
     """
+    seen_at_once = max(settings.scales) ** 2 * (1 + settings.flip)
 
-    def seen() -> Iterator[tuple[Key, np.ndarray, np.ndarray]]:
-        for key, image in images:
-            yield key, image, _scores(network, image, settings, device, dtype)
+    def kind(one: tuple[Key, np.ndarray]) -> Kind:
+        found = kind_of(one[1].shape, seen_at_once, device)
+        return Kind(found.key, 1) if _is_large(one[1], settings) else found
+
+    def seen(
+        some: list[tuple[Key, np.ndarray]],
+    ) -> list[tuple[Key, np.ndarray, np.ndarray]]:
+        scores = _scores(network, [image for _, image in some], settings, device, dtype)
+        return [(*one, of_one) for one, of_one in zip(some, scores, strict=True)]
 
     def labelled(
         one: tuple[Key, np.ndarray, np.ndarray],
@@ -161,4 +177,7 @@ def predictions(
         key, image, scores = one
         return key, image, _labels(image, scores, settings)
 
-    return in_threads(labelled, seen(), threads)
+    scored = in_batches(images, seen, kind, lambda one: one[1].nbytes)
+    if not settings.refine:
+        return scored
+    return in_threads(labelled, scored, threads, lambda one: one[1].nbytes + one[2].nbytes)

@@ -25,7 +25,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workflow_scripts.datasets.transforms import normalise
 from workflow_scripts.models.boundary import (
     BoundaryNetwork,
     half_disc,
@@ -33,6 +32,7 @@ from workflow_scripts.models.boundary import (
     largest_on_path,
 )
 from workflow_scripts.models.trained import described, described_backbone, ready_for_inference
+from workflow_scripts.models.views import downloaded, normalised, upload
 from workflow_scripts.settings.refinement import PropagateSettings
 from workflow_scripts.storage.networks import load_network, read_description
 from workflow_scripts.storage.shard_files import STRIDE
@@ -228,11 +228,9 @@ class BoundaryWalk:
             return list(activations)
         height, width = images[0].shape[:2]
         backbone, settings = self.network.backbone, self.settings
-        batch = np.stack([normalise(image, backbone.mean, backbone.std) for image in images])
+        views = normalised(upload(images, self.device), backbone.mean, backbone.std)
         with autocast(self.dtype, self.device):
-            edge = infer_boundaries(
-                self.network, torch.from_numpy(batch).to(self.device), settings.least_side
-            )
+            edge = infer_boundaries(self.network, views, settings.least_side)
         start = torch.zeros(len(images), classes, *edge.shape[1:])
         for one, activation in zip(start, activations, strict=True):
             one[: len(activation)] = torch.from_numpy(activation)
@@ -243,10 +241,11 @@ class BoundaryWalk:
             beta=settings.beta,
             steps=settings.steps,
         )
-        return [
-            normalise_globally(one, height, width)[: len(activation)].cpu().numpy()
+        spread = [
+            normalise_globally(one, height, width)[: len(activation)]
             for one, activation in zip(scores, activations, strict=True)
         ]
+        return downloaded(spread)
 
 
 def normalise_globally(scores: Tensor, height: int, width: int) -> Tensor:

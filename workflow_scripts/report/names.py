@@ -45,9 +45,12 @@ _FURTHER = (GREEN, PURPLE, ORANGE, SKY, YELLOW)
 # The colours of the first two methods come last, so that few classes do not look like methods.
 _CLASSES = (SKY, YELLOW, GREEN, PURPLE, ORANGE, BLUE, VERMILION)
 
+# A second word that belongs to the first.
+_KIND = "cam"
+
 
 def method_name(method: str) -> str:
-    """Return the name of a method for readers: "amn_no_balance" becomes "AMN, no balance".
+    """Return a method's name for readers: "amn_no_balance" becomes "AMN, no balance", "vit_cam" "VIT-CAM".
 
     The first word is in capitals where it is as short as abbreviations are.
     """
@@ -55,6 +58,9 @@ def method_name(method: str) -> str:
         return "fully supervised reference"
     head, separator, rest = method.partition("_")
     name = head.upper() if len(head) <= _LONGEST_ABBREVIATION else head
+    kind, more, others = rest.partition("_")
+    if kind == _KIND:
+        name, separator, rest = f"{name}-{_KIND.upper()}", more, others
     return f"{name}{', ' if separator else ''}{rest.replace('_', ' ')}"
 
 

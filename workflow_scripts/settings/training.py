@@ -50,6 +50,27 @@ class OptimiserSettings(Settings):
     )
 
 
+class FeatureSettings(Settings):
+    """Features of a backbone that does not learn, computed once for all trainings that use them.
+
+    An image is seen in fixed views, as a whole: resized to a square, at each scale, as it is and mirrored.
+    A step draws one of them: the scale for each epoch, the mirror for each image. Of `augmentation`, `flip`
+    alone counts.
+    """
+
+    cache: bool = Field(
+        False,
+        description="train on stored features; the backbone does not learn then, whatever it says",
+    )
+    side: int = Field(
+        448,
+        ge=16,
+        description="side of the square view at scale 1 (pixels, rounded to whole cells)",
+    )
+    scales: tuple[Scale, ...] = Field((1.0,), min_length=1, description="scales of the view")
+    mirror: bool = Field(True, description="store the mirror images' features too: twice the bytes")
+
+
 class TrainingSettings(Settings):
     """One training run: how long, in which steps, on what precision."""
 
@@ -60,6 +81,7 @@ class TrainingSettings(Settings):
     batch_size: int = Field(16, ge=1, description="images a step, over all processes")
     optimiser: OptimiserSettings = OptimiserSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
+    features: FeatureSettings = FeatureSettings()
     precision: Literal["auto", "float32", "tf32", "bfloat16", "float16"] = Field(
         "auto",
         description="arithmetic of convolutions and products; losses are always float32. `float32` is exact, "

@@ -21,6 +21,7 @@ from workflow_scripts.settings.training import TrainingSettings
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.training.checkpoint import Checkpoint
 from workflow_scripts.training.distributed import World
+from workflow_scripts.training.feature_images import FeatureImages
 from workflow_scripts.training.launch import check_batch
 from workflow_scripts.training.optimisers import build_optimiser, schedule_factor
 from workflow_scripts.training.precision import (
@@ -102,8 +103,10 @@ def _parts(batch: Batch, size: int) -> Iterator[Batch]:
         yield {name: tensor[start : start + size] for name, tensor in batch.items()}
 
 
-def _to_device(batch: Batch, device: torch.device) -> Batch:
+def _to_device(batch: Batch, device: torch.device, images: Any) -> Batch:
     moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+    if isinstance(images, TrainingImages):
+        moved = images.normalised(moved)
     moved["image"] = moved["image"].contiguous(memory_format=torch.channels_last)
     return moved
 
@@ -275,7 +278,7 @@ def _next(batches: Iterator[Batch]) -> Batch:
 def train(
     network: nn.Module,
     task: Task,
-    images: TrainingImages,
+    images: TrainingImages | FeatureImages,
     settings: TrainingSettings,
     bfloat16_pays: bool,
     run: Run,
@@ -336,7 +339,7 @@ def train(
     unseen = Losses(world, first)
     for step in range(first, steps):
         asked = time.monotonic()
-        batch = _to_device(_next(batches), world.device)
+        batch = _to_device(_next(batches), world.device, images)
         waited += time.monotonic() - asked
         for group, peak in zip(trainer.optimiser.param_groups, peaks, strict=True):
             group["lr"] = peak * factor(step)

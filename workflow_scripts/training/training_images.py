@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from torch import Tensor
 
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.index import ImageRecord
 from workflow_scripts.datasets.transforms import augment
 from workflow_scripts.errors import InputError
+from workflow_scripts.models.views import normalised_crops
 from workflow_scripts.settings.training import AugmentationSettings
 from workflow_scripts.training.randomness import AUGMENTATION, generator
 
@@ -24,8 +26,9 @@ def label_vector(labels: Sequence[int], classes: int) -> np.ndarray:
 class TrainingImages:
     """Augmented images; an element is asked for by (epoch, image number) and depends on these alone.
 
-    Elements are dictionaries: `image` float32 [3, S, S], `labels` float32 [C] and, if masks are given,
-    `mask` uint8 [S, S].
+    Elements are dictionaries: `pixels` [S, S, 3] and `place` (see `transforms.Crop`), `labels` float32 [C]
+    and, if masks are given, `mask` uint8 [S, S]. Bytes travel faster than normalised numbers: `normalised`
+    makes these where a network computes.
     """
 
     def __init__(
@@ -58,8 +61,15 @@ class TrainingImages:
                 f"{record.path} has {image.shape[1]}×{image.shape[0]}; make the masks anew"
             )
         rng = generator(self.seed, AUGMENTATION, epoch, number)
-        view, mask_view = augment(image, mask, self.augmentation, *self.normalisation, rng)
-        element = {"image": view, "labels": label_vector(record.labels, self.classes)}
-        if mask_view is not None:
-            element["mask"] = mask_view
+        crop = augment(image, mask, self.augmentation, rng)
+        element = {"pixels": crop.pixels, "place": crop.place}
+        element["labels"] = label_vector(record.labels, self.classes)
+        if crop.mask is not None:
+            element["mask"] = crop.mask
         return element
+
+    def normalised(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A batch of elements with `image`, float32 [B, 3, S, S], in place of `pixels` and `place`."""
+        rest = {name: part for name, part in batch.items() if name not in ("pixels", "place")}
+        image = normalised_crops(batch["pixels"], batch["place"], *self.normalisation)
+        return {"image": image, **rest}

@@ -1,0 +1,219 @@
+"""Masks go to annotation tools and come back without a changed pixel."""
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
+
+from workflow_scripts import convert_masks
+from workflow_scripts.datasets.brush_rle import decode_brush, encode_brush
+from workflow_scripts.datasets.images import read_mask
+from workflow_scripts.datasets.label_map import read_label_map
+from workflow_scripts.storage.masks import encode_mask
+
+CLASSES = ("dog", "cat")
+ODD = {
+    "walks/hole": np.array([[1, 1, 1, 0], [1, 0, 1, 0], [1, 1, 1, 2]]),
+    "islands": np.array([[1, 0, 1], [0, 2, 0], [1, 0, 255]]),
+    "empty": np.zeros((2, 3)),
+    "ignored": np.full((3, 2), 255),
+    "one pixel": np.array([[2]]),
+    "wide": np.tile([0, 1], (1, 20000)),
+}
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A folder of odd masks and the list of classes."""
+    for name, mask in ODD.items():
+        path = tmp_path / "masks" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_mask(mask.astype(np.uint8)))
+    (tmp_path / "classes.csv").write_text("name\ndog\ncat\n")
+    return tmp_path
+
+
+def convert(folder, masks, to, out, source="masks", *more):
+    flags = ["--masks", folder / masks, "--source", source, "--to", to, "--out", folder / out]
+    return convert_masks.main([*map(str, flags), "--classes", str(folder / "classes.csv"), *more])
+
+
+def same(folder, masks):
+    found = {path.relative_to(masks).with_suffix("").as_posix() for path in masks.rglob("*.png")}
+    assert found == set(ODD)
+    for name, mask in ODD.items():
+        assert (read_mask(masks / f"{name}.png") == mask).all(), name
+
+
+@pytest.mark.parametrize(
+    ("tool", "place", "source"),
+    [
+        ("cvat", "there/SegmentationClass", "masks"),
+        ("labelme", "there", "labelme"),
+        ("label_studio", "there", "label_studio"),
+        ("ultralytics", "there/masks", "masks"),
+        ("masks", "there", "masks"),
+    ],
+)
+def test_there_and_back_no_pixel_changes(made, tool, place, source):
+    assert convert(made, "masks", tool, "there") == 0
+    assert convert(made, place, "masks", "back", source) == 0
+    same(made, made / "back")
+
+
+def test_cvat_gets_a_label_map_that_declares_what_it_shows(made):
+    assert convert(made, "masks", "cvat", "there") == 0
+    text = (made / "there/labelmap.txt").read_text()
+    assert text.splitlines()[1:] == [
+        "background:0,0,0::", "dog:128,0,0::", "cat:0,128,0::", "ignored:224,224,192::",
+    ]  # fmt: skip
+    assert read_label_map(made / "there/labelmap.txt").classes == CLASSES
+    listed = (made / "there/ImageSets/Segmentation/default.txt").read_text().splitlines()
+    assert sorted(listed) == sorted(ODD)
+    with Image.open(made / "there/SegmentationClass/islands.png") as image:
+        assert image.mode == "RGB" and image.getpixel((2, 2)) == (224, 224, 192)
+    for name in ("ignored", "islands"):
+        (made / f"masks/{name}.png").unlink()
+    assert convert(made, "masks", "cvat", "there") == 0
+    assert "ignored" not in (made / "there/labelmap.txt").read_text()
+    assert not (made / "there/SegmentationClass/islands.png").exists()
+
+
+def test_labelme_by_hand(made):
+    (made / "photos/walks").mkdir(parents=True)
+    for name in ODD:
+        Image.new("RGB", (4, 3)).save(made / f"photos/{name}.webp")
+    assert (
+        convert(made, "masks", "labelme", "there", "masks", "--images", str(made / "photos")) == 0
+    )
+    content = json.loads((made / "there/walks/hole.json").read_text())
+    assert (content["imageHeight"], content["imageWidth"]) == (3, 4)
+    assert content["imagePath"] == "hole.webp" and content["imageData"] is None
+    dog, cat = content["shapes"]
+    assert (dog["label"], dog["shape_type"], dog["points"]) == ("dog", "mask", [[0, 0], [2, 2]])
+    assert cat["points"] == [[3, 2], [3, 2]]
+    with Image.open(io.BytesIO(base64.b64decode(dog["mask"]))) as image:
+        assert np.array(image).tolist() == [[1, 1, 1], [1, 0, 1], [1, 1, 1]]
+
+
+def test_ultralytics_layout(made):
+    assert convert(made, "masks", "ultralytics", "there") == 0
+    told = yaml.safe_load((made / "there/data.yaml").read_text())
+    assert told["masks_dir"] == "masks" and told["names"] == {0: "background", 1: "dog", 2: "cat"}
+    with Image.open(made / "there/masks/islands.png") as image:
+        assert image.mode == "L" and np.array(image).max() == 255
+
+
+def test_a_corrected_annotation_of_label_studio_counts_and_not_the_prediction(made):
+    assert convert(made, "masks", "label_studio", "there") == 0
+    path = made / "there/tasks.json"
+    tasks = json.loads(path.read_text())
+    [task] = [one for one in tasks if one["data"]["name"] == "islands"]
+    region = np.zeros((3, 3), bool)
+    region[0] = True
+    result = task["predictions"][0]["result"][0]
+    result["value"] = {"format": "rle", "rle": encode_brush(region), "brushlabels": ["cat"]}
+    task["annotations"] = [{"result": [result]}]
+    (made / "export").mkdir()
+    (made / "export/project.json").write_text(json.dumps([task]))
+    assert convert(made, "export", "masks", "back", "label_studio") == 0
+    assert read_mask(made / "back/islands.png").tolist() == [[2, 2, 2], [0, 0, 0], [0, 0, 0]]
+
+
+def test_brush_code_by_hand():
+    """One pixel, set: 4 values of 8 bits, a run of 4 (code 3 in 3 bits)."""
+    bits = (
+        f"{4:032b}" + f"{7:05b}" + "0010" + "0011" + "0111" + "1111" + "1" + "00" + "011" + "1" * 8
+    )
+    bits += "0" * (-len(bits) % 8)
+    assert encode_brush(np.ones((1, 1), bool)) == list(int(bits, 2).to_bytes(len(bits) // 8, "big"))
+
+
+def test_brush_code_of_single_values():
+    """As the tool's page writes where values differ: flag 0, each value by itself."""
+    bits = f"{8:032b}" + f"{7:05b}" + "0010" + "0011" + "0111" + "1111" + "0" + "00" + "111"
+    bits += "".join(f"{value:08b}" for value in (0, 0, 0, 0, 9, 9, 9, 200))
+    bits += "0" * (-len(bits) % 8)
+    code = list(int(bits, 2).to_bytes(len(bits) // 8, "big"))
+    assert decode_brush(code, 1, 2).tolist() == [[False, True]]
+
+
+@given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=40)))
+@settings(max_examples=500, deadline=None)
+def test_brush_code_keeps_every_region(region):
+    assert (decode_brush(encode_brush(region), *region.shape) == region).all()
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_broken_brush_codes_are_refused_by_value_errors(data):
+    region = data.draw(arrays(bool, (5, 7)))
+    code = encode_brush(region)
+    place = data.draw(st.integers(0, len(code) - 1))
+    for broken in (
+        code[:place],
+        [*code[:place], data.draw(st.integers(0, 255)), *code[place + 1 :]],
+    ):
+        try:
+            assert decode_brush(broken, 5, 7).shape == (5, 7)
+        except ValueError as error:
+            assert str(error)
+
+
+@pytest.mark.parametrize(
+    ("source", "text", "message"),
+    [
+        ("labelme", "{", "not a readable JSON"),
+        ("labelme", "{}", "imageHeight"),
+        (
+            "labelme",
+            '{"imageHeight": 2, "imageWidth": 2, "shapes": [{"label": "dog", "shape_type": "polygon"}]}',
+            "polygon",
+        ),
+        (
+            "labelme",
+            '{"imageHeight": 2, "imageWidth": 2, "shapes": [{"label": "dgo", "shape_type": "mask"}]}',
+            "'dgo' is no class",
+        ),
+        ("label_studio", "{}", "list of tasks"),
+        ("label_studio", '[{"data": {"image": "a.jpg"}}]', "a.jpg"),
+    ],
+)
+def test_what_cannot_be_read_is_named(made, capsys, source, text, message):
+    (made / "export").mkdir()
+    (made / "export/x.json").write_text(text)
+    assert convert(made, "export", "masks", "back", source) == 2
+    told = capsys.readouterr().err
+    assert message in told and "x.json" in told
+    assert list((made / "back").glob("*.png")) == []
+
+
+def test_values_beyond_the_classes_and_missing_photographs_are_named(made, capsys):
+    (made / "masks/high.png").write_bytes(encode_mask(np.full((2, 2), 9, np.uint8)))
+    assert convert(made, "masks", "labelme", "there") == 2
+    assert "'high' has the value 9" in capsys.readouterr().err
+    (made / "masks/high.png").unlink()
+    (made / "photos").mkdir()
+    assert (
+        convert(made, "masks", "labelme", "there", "masks", "--images", str(made / "photos")) == 2
+    )
+    assert "no photograph for 6 of 6 masks" in capsys.readouterr().err
+
+
+def test_photographs_of_one_stem_need_whole_names(tmp_path):
+    for name in ("cat.jpg", "cat.png", "dog.jpg"):
+        Image.new("RGB", (2, 2)).save(tmp_path / name)
+    assert convert_masks.image_names(tmp_path, ["cat.jpg", "dog"]) == {
+        "cat.jpg": "cat.jpg",
+        "dog": "dog.jpg",
+    }
+    with pytest.raises(convert_masks.InputError, match=r"cat\.jpg and cat\.png have the name"):
+        convert_masks.image_names(tmp_path, ["cat"])
+    assert convert_masks.image_names(None, ["cat"]) == {"cat": "cat.jpg"}

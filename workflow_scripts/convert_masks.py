@@ -1,0 +1,106 @@
+"""Convert masks into the layout of an annotation tool, or an annotation tool's corrected masks back.
+
+Reads masks of all kinds that a dataset's may be (CVAT's in colours, with their labelmap.txt, among them),
+the workflow's zip shards, files of labelme or an export of Label Studio; writes `masks` (indexed PNG, as
+`dataset.masks` wants them), `cvat` (also Datumaro's), `labelme`, `label_studio` or `ultralytics`. No pixel
+changes.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from workflow_scripts.console.progress import progress
+from workflow_scripts.console.stage import NoSettings, StageFiles, run_stage
+from workflow_scripts.datasets.files import IMAGE_SUFFIXES, Folder
+from workflow_scripts.datasets.index import read_classes
+from workflow_scripts.datasets.mask_formats import COMMAND, FORMATS, READABLE, readers
+from workflow_scripts.datasets.result_folder import ResultFolder
+from workflow_scripts.errors import InputError
+from workflow_scripts.evaluation.truth import masks_below
+from workflow_scripts.storage.masks import IGNORE
+
+
+class Files(StageFiles):
+    """Inputs and outputs."""
+
+    masks: Path = Field(description="folder of masks, or a tool's export")
+    source: Literal["masks", "labelme", "label_studio"] = Field(
+        "masks", description="what they are: `masks` for files of masks, CVAT's too"
+    )
+    to: Literal["masks", "cvat", "labelme", "label_studio", "ultralytics"] = Field(
+        description="the layout to write"
+    )
+    classes: Path = Field(description="classes.csv of the run or dataset, the names in order")
+    images: Path | None = Field(
+        None,
+        description="folder of the photographs, whose file names labelme and Label Studio want",
+    )
+    out: Path = Field(description="folder to write to")
+
+
+def image_names(folder: Path | None, names: Sequence[str]) -> dict[str, str]:
+    """File names of the photographs that masks belong to; with `.jpg` where no folder is given.
+
+    Raises:
+        InputError: A mask has no photograph, or two.
+    """
+    if folder is None:
+        return {name: f"{name}.jpg" for name in names}
+    found: dict[str, set[str]] = {}
+    for file in Folder.scan(folder, IMAGE_SUFFIXES).files:
+        # A mask may carry the whole name of its image: cat.jpg.png belongs to cat.jpg.
+        for name in (PurePosixPath(file).with_suffix("").as_posix(), file):
+            found.setdefault(name, set()).add(file)
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise InputError(
+            f"{folder}: no photograph for {len(missing)} of {len(names)} masks, for instance {missing[0]!r};"
+            " name them alike, or leave `--images` out"
+        )
+    for name in names:
+        if len(found[name]) > 1:
+            raise InputError(
+                f"{folder}: {' and '.join(sorted(found[name]))} have the name of the mask {name!r}; call"
+                " masks by the whole file names of their images, or remove one"
+            )
+    return {name: next(iter(found[name])) for name in names}
+
+
+def work(files: Files, settings: NoSettings) -> None:
+    """Convert the masks."""
+    classes = read_classes(files.classes)
+    tools = [kind.name for kind in READABLE]
+    masks = (
+        dict(readers(files.source, classes, files.masks))
+        if files.source in tools
+        else masks_below(files.masks)
+    )
+    names = list(masks)
+    images = image_names(files.images, names)
+    writer = FORMATS[files.to](classes)
+    results = ResultFolder(files.out, COMMAND, writer.files(names))
+    for name in progress(names, description=COMMAND):
+        mask = masks[name]()
+        strange = np.setdiff1d(mask, [*range(len(classes) + 1), IGNORE])
+        if strange.size:
+            raise InputError(
+                f"{files.masks}: mask {name!r} has the value {strange[0]}; expected 0 to {len(classes)}, as"
+                f" {files.classes} lists the classes, or {IGNORE}. Give the list that it was made with."
+            )
+        writer.write(results, name, images[name], mask)
+    writer.finish(results)
+    results.finish()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    return run_stage(COMMAND, __doc__, Files, NoSettings, work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
