@@ -20,6 +20,7 @@ from workflow_scripts.models.trained import activations_of
 from workflow_scripts.planning.configuration import FULL, WorkflowSettings
 from workflow_scripts.refinement.prediction import predictions
 from workflow_scripts.refinement.random_walk import BoundaryWalk
+from workflow_scripts.settings.training import TrainingSettings
 from workflow_scripts.storage.activation_maps import ActivationMaps
 from workflow_scripts.training.checkpoint import Checkpoint
 from workflow_scripts.training.distributed import World, loader_workers
@@ -276,9 +277,12 @@ def _images_per_second(trainer: Trainer, batch: dict[str, Any], steps: int) -> f
     return steps * len(batch["image"]) / (time.perf_counter() - start)
 
 
-def _epochs(settings: Any) -> int:
-    epochs: int = settings.training.epochs
-    return epochs
+def _seen(training: TrainingSettings, images: int) -> int:
+    """How many images a training sees, one after another."""
+    seen = training.epochs * images
+    return (
+        seen if training.max_steps is None else min(seen, training.max_steps * training.batch_size)
+    )
 
 
 def hours(settings: WorkflowSettings, images: dict[str, int], measured: Sequence[Speed]) -> float:
@@ -300,12 +304,15 @@ def hours(settings: WorkflowSettings, images: dict[str, int], measured: Sequence
     for method in settings.methods:
         if method == FULL:
             continue
-        seconds += _epochs(settings.training(method)) * learnt / speed[f"train {method}"]
+        of_method: Any = settings.training(method)
+        training = of_method.training
+        seconds += _seen(training, learnt) / speed[f"train {method}"]
         seconds += shown / speed[f"infer {method}"]
         if settings.boundary.enabled:
-            seconds += settings.boundary.train.training.epochs * learnt / speed["train boundary"]
+            training = settings.boundary.train.training
+            seconds += _seen(training, learnt) / speed["train boundary"]
             seconds += shown / speed["propagate"]
-        epochs = settings.train_segmentation.training.epochs
-        seconds += epochs * learnt / speed["train segmentation"]
+        training = settings.train_segmentation.training
+        seconds += _seen(training, learnt) / speed["train segmentation"]
         seconds += number(*splits.segmentation) / speed["evaluate segmentation"]
     return seconds / 3600

@@ -155,7 +155,8 @@ class Method(ABC):
         """
         import torch
 
-        return torch.tensor([float(len(batch["image"]))], device=batch["image"].device)
+        # Filled where it is needed: a copy would wait for the GPU.
+        return torch.full((1,), float(len(batch["image"])), device=batch["image"].device)
 
     @abstractmethod
     def loss(
