@@ -316,7 +316,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", metavar="GROUP=RUN", help="group and folder of a run")
     parser.add_argument("--splits", nargs="+", default=["train", "val"])
     parser.add_argument("--write", action="store_true", help="write the calibration of `judge`")
+    parser.add_argument(
+        "--described", nargs="+", metavar="WORDS", help="what the data are, for `judge --help`"
+    )
     given = parser.parse_args(argv)
+    if given.write and not given.described:
+        parser.error("--write needs --described: `judge` tells what it was fitted on")
     judged = [
         one
         for group, _, run in (word.partition("=") for word in given.runs)
@@ -326,8 +331,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     weights, predicted = with_errors(judged)
     print(report(judged, weights, predicted))
     if given.write:
-        data = sorted({" ".join(one.name.split()[:4]) for one in judged if one.made})
-        replace(weights, fitted_on=tuple(data)).write(FILE)
+        replace(weights, fitted_on=tuple(given.described)).write(FILE)
         print(FILE)
     return 0
 

@@ -8,6 +8,7 @@ annotations.json in COCO's format (RLE), so that annotation tools can open and c
 image that cannot be read is reported and left out; the command then ends with exit code 2.
 """
 
+import csv
 import difflib
 import logging
 import sys
@@ -44,6 +45,35 @@ class Files(PluggedFiles):
     )
     trial: int = Field(0, ge=0, description="trial of the run whose networks to use")
     device: str = Field("auto", description="auto, cpu or cuda")
+    order: Path | None = Field(
+        None, description="images.csv of `judge`: label in the order in which to look at the images"
+    )
+    first: int | None = Field(
+        None, ge=1, description="label so many images alone, the first of the order or of the table"
+    )
+
+
+def in_order(order: Path, names: Sequence[str]) -> list[str]:
+    """Names of images in the order of a table of `judge`, of several sets in that of the first.
+
+    Raises:
+        InputError: It is no such table, or an image is not in it; names the file.
+    """
+    try:
+        with order.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        places = {row["image"]: int(row["look"]) for row in rows if row["set"] == rows[0]["set"]}
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{order}: not the table of images that judge writes ({error!r}); give its images.csv"
+        ) from error
+    missing = [name for name in names if name not in places]
+    if missing:
+        raise InputError(
+            f"{order}: {len(missing)} images of the table of labels are not in it, for instance "
+            f"{missing[0]!r}; let `judge` see the same images"
+        )
+    return sorted(names, key=places.__getitem__)
 
 
 def numbers_of(table: Path, row: TableRow, classes: Sequence[str]) -> list[int]:
@@ -74,9 +104,12 @@ def work(files: Files, settings: LabelSettings) -> None:
     labels = [numbers_of(files.labels, row, labeller.classes) for row in rows]
     logger.info("background threshold %.3f", labeller.threshold)
     ids = make_ids(names)
-    writer = AnnotationWriter(files.out, labeller.classes, ids)
     broken: list[str] = []
     places = dict(zip(names, zip(ids, labels, strict=True), strict=True))
+    if files.order is not None:
+        names = in_order(files.order, names)
+    names = names[: files.first]
+    writer = AnnotationWriter(files.out, labeller.classes, [places[name][0] for name in names])
 
     def readable() -> Iterator[Shown]:
         sources = {name: folder.files[name] for name in names}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from workflow_scripts.console.stage import run_entry_stage, run_stage
 from workflow_scripts.datasets.index import ImageRecord, Index
 from workflow_scripts.doors.backbone import BackboneSettings
+from workflow_scripts.doors.door import place_of
 from workflow_scripts.doors.method import METHODS, Method, Reads
 from workflow_scripts.doors.usage import Use, code_of, uses
 from workflow_scripts.errors import InputError
@@ -52,8 +53,21 @@ class MethodTask:
         return self.method.counts(self.network, batch)
 
     def loss(self, network: nn.Module, batch: Batch, counts: Tensor) -> Tensor:
-        """See `Method.loss`."""
-        return self.method.loss(network, batch, counts)
+        """See `Method.loss`.
+
+        Raises:
+            InputError: It gives what is no loss.
+        """
+        loss = self.method.loss(network, batch, counts)
+        if not isinstance(loss, Tensor) or loss.ndim:
+            found = (
+                f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
+            )
+            raise InputError(
+                f"{place_of(type(self.method))}: `loss` gives {found}; expected one number, a tensor without"
+                " dimensions: sums divided by `counts`"
+            )
+        return loss
 
 
 def check_inputs(entry: type[Method], files: Files) -> None:

@@ -121,7 +121,7 @@ def test_a_new_threshold_makes_new_masks_only(tiny_run, edited):
 
 def test_another_rule_chooses_anew_and_reruns_what_follows(tiny_run, edited):
     """The seeds depend on it and so does AMN; the classifier does not."""
-    tiny_run.configure(choose_thresholds={"rule": "consensus"})
+    tiny_run.configure(choose_thresholds={"rule": "entropy"})
     planned = tiny_run.planned()
     assert {"choose_thresholds", "refine_seeds", "train amn", "make_pseudo_masks"} <= planned
     assert {"train_segmentation", "summarise"} <= planned

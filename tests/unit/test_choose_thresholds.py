@@ -142,6 +142,31 @@ def test_a_table_is_written_and_the_masks_follow_it(run_folder: Path) -> None:
         assert (mask == 1).all() if objects else not mask.any()
 
 
+def test_regions_decide_where_pseudo_masks_end(run_folder: Path, capsys) -> None:
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    disc = (rows - 18) ** 2 + (columns - 30) ** 2 < 15**2
+    regions, masks = run_folder / "regions", run_folder / "masks.zip"
+    for name in ("train0", "train1", "train2"):
+        (regions / name).mkdir(parents=True)
+        Image.fromarray(disc).save(regions / name / "0.png")
+    flags_of = [
+        *flags(run_folder),
+        "--split",
+        "train",
+        "--threshold",
+        "0.5",
+        "--output",
+        str(masks),
+    ]
+    call = [*flags_of, "--refinement", "none", "--regions-folder", str(regions)]
+    assert make_pseudo_masks.main(call) == 0
+    assert (MaskReader(masks).read("train0")[disc] == 1).all()
+    assert not MaskReader(masks).read("train3").any()
+    shutil.rmtree(regions / "train1")
+    assert make_pseudo_masks.main(call) == 2
+    assert "neither a folder train1/ nor a file train1.json" in capsys.readouterr().err
+
+
 RULE = """
 from workflow_scripts.doors.threshold_rule import ThresholdRule
 

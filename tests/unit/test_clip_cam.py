@@ -163,10 +163,13 @@ def test_an_image_of_any_size_and_one_without_labels(clip, maps):
     method, network = network_of(clip[1])
     pixels = np.random.default_rng(0).integers(0, 255, (45, 37, 3), np.uint8)
     for labels in ((1, 3), ()):
-        settings = validate(ClipCam.Infer, {"maps": maps, "affinity": {"blocks": 2}}, "test")
-        found = method.activations(network, LabelledImage(pixels, labels, 3), settings, CPU)
-        assert found.maps[0].shape == (len(labels), 6, 5)
-        assert np.isfinite(found.activation()).all()
+        for source, half in (("attention", False), ("features", True), ("none", True)):
+            values = {"maps": maps, "affinity": {"source": source, "blocks": 2}}
+            settings = validate(ClipCam.Infer, values, "test")
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                found = method.activations(network, LabelledImage(pixels, labels, 3), settings, CPU)
+            assert found.maps[0].shape == (len(labels), 6, 5)
+            assert np.isfinite(found.activation()).all()
 
 
 def test_its_training_writes_texts_and_tower_and_its_activations_need_no_open_clip(

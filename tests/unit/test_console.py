@@ -133,7 +133,7 @@ STAGES = {
     "refine_seeds": ["--foreground-threshold", "(default: 0.3)", "--crf-bilateral-sxy"],
     "train amn": ["--no-label-conditioning", "(default: 6 12 18 24)", "(default: adam)"],
     "infer amn": ["--seeds PATH", "(required)"],
-    "make_pseudo_masks": ["--refinement {crf,none}", "(default: crf)"],
+    "make_pseudo_masks": ["--refinement {crf,par,none}", "(default: crf)"],
     "sweep_thresholds": ["--step X", "(default: 0.01)"],
     "train_segmentation": ["--backbone-output-stride N", "(default: 8)", "(default: 0.00025)"],
     "evaluate_segmentation": ["--no-flip", "(default: False)", "(default: 67.0)"],

@@ -58,6 +58,8 @@ def test_a_mask_on_the_edges_has_the_best_evidence() -> None:
     assert of("smooth", right, 2) == pytest.approx(iou(mask > 0, smoothed(mask > 0)))
     assert of("extent", right, 2) == pytest.approx(np.sqrt(share))
     assert of("touching", right, 0) == 1 and of("touching", right, 2) == 0
+    assert of("rim", right, 2) == 1 and of("beyond", right, 2) == 0
+    assert of("rim", wrong, 2) < 1 and of("beyond", wrong, 2) > 0
     assert right[1].agreement == pytest.approx(8 * 5 / (2 * 64 - 8 * 5))
 
 

@@ -134,3 +134,22 @@ def test_other_class_counts_and_versions(
     (broken / "config.yaml").write_text("thresholds: [0.5]\n")
     assert run(broken, images, tmp_path / "o") == 2
     assert "written by another version of the workflow" in capsys.readouterr().err
+
+
+def test_the_first_images_to_look_at_alone(
+    finished: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """In the order that judge offers, of several sets in that of the first."""
+    order = tmp_path / "images.csv"
+    rows = ["mine,a.jpg,3", "mine,b.png,1", "mine,none.jpg,2", "other,a.jpg,1"]
+    order.write_text("set,image,look\n" + "\n".join(rows) + "\n")
+    more = ["--device", "cpu", "--order", str(order), "--first", "2"]
+    assert run(finished, images, tmp_path / "out", *more) == 0
+    ids = (tmp_path / "out/ImageSets/Segmentation/pseudo.txt").read_text().split()
+    assert ids == ["b", "none"]
+    order.write_text("set,image,look\nmine,a.jpg,1\n")
+    assert run(finished, images, tmp_path / "out", *more) == 2
+    assert "images.csv: 2 images of the table of labels are not in it" in capsys.readouterr().err
+    order.write_text("image\na.jpg\n")
+    assert run(finished, images, tmp_path / "out", *more) == 2
+    assert "not the table of images that judge writes" in capsys.readouterr().err

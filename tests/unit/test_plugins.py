@@ -5,6 +5,7 @@ import sys
 from importlib.metadata import EntryPoint
 
 import pytest
+import torch
 
 from workflow_scripts import fingerprint, train
 from workflow_scripts.doors import door as doors
@@ -21,7 +22,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from workflow_scripts.doors.method import Method, TrainSettings
+from workflow_scripts.doors.method import InferSettings, Method, TrainSettings
 
 
 class Train(TrainSettings):
@@ -123,6 +124,8 @@ def test_an_edit_of_the_file_is_another_code(plugin):
         (('"mine"', '"amn"'), r"my_method\.py:15: the name `amn` is taken by another method"),
         (("(Method)", ""), r"my_method\.py: defines no entry; expected a class derived from one of"),
         (("Field(3,", "Field(0,"), r"method `mine`: the defaults of its settings are not valid"),
+        (("class Train(TrainSettings)", "class Train(InferSettings)"),
+         r"my_method\.py:9: class Train lacks `backbone`; expected a class derived from `TrainSettings`"),
         (("from pydantic", "raise RuntimeError('no licence')\nfrom pydantic"),
          r"my_method\.py:4: RuntimeError: no licence"),
     ],
@@ -184,6 +187,40 @@ def test_entries_of_an_installed_package(monkeypatch, plugin, tmp_path):
     assert configured(methods=["mine"]).settings.entry("mine").__module__ == "installed_method"
     assert str(tmp_path / "installed_method.py") in code_of("train", [Use(METHODS, "mine")])
     assert plug_ins([Use(METHODS, "mine")]) == []
+
+
+def test_a_broken_package_matters_where_it_is_asked_for(monkeypatch, plugin, tmp_path, caplog):
+    plugin("raise RuntimeError('no licence')", "broken_backbone.py")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    point = EntryPoint("theirs", "broken_backbone", "wsss.backbones")
+    monkeypatch.setattr(
+        doors, "entry_points", lambda group: [point] if group == BACKBONES.group else []
+    )
+    doors.installed_entries.cache_clear()
+    assert BACKBONES.get("resnet50").__name__ == "ResNet"
+    assert "passed over" in caplog.text and "no licence" in caplog.text
+    with pytest.raises(InputError, match=r"broken_backbone\.py:1: RuntimeError: no licence"):
+        BACKBONES.get("theirs")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (torch.ones(2), r"a tensor of shape \[2\]"),
+        (1.5, "1.5"),
+        (None, "None"),
+    ],
+)
+def test_a_loss_that_is_no_number_is_named(plugin, given, told):
+    file = plugin(METHOD)
+    doors.load_plugins([file])
+    entry = METHODS.get("mine")
+    method = entry(entry.Train())
+    method.loss = lambda *_: given
+    with pytest.raises(
+        InputError, match=rf"my_method\.py:15: `loss` gives {told}; expected one number"
+    ):
+        train.MethodTask(method, torch.nn.Identity()).loss(torch.nn.Identity(), {}, torch.ones(1))
 
 
 def test_a_module_is_called_as_its_entry_is():

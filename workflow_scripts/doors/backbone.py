@@ -5,6 +5,7 @@ say below `backbone:`, its `names` which values of `name` it answers to, and `bu
 `models/feature_maps.py` has the network's side, and bases for the usual kinds.
 """
 
+import logging
 from abc import abstractmethod
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, ClassVar
@@ -14,6 +15,8 @@ from pydantic import Field
 from workflow_scripts.doors.door import Door, place_of
 from workflow_scripts.errors import InputError
 from workflow_scripts.settings.base import Choice
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,13 +119,21 @@ class _BackboneDoor(Door[BackboneSettings]):
     """Backbones, which answer to patterns of names."""
 
     def get(self, name: str) -> type[BackboneSettings]:
-        """The entry whose pattern fits a name most exactly."""
+        """The entry whose pattern fits a name most exactly.
+
+        An installed package that cannot be imported is passed over where another entry fits.
+        """
         fitting: list[tuple[bool, int, type[BackboneSettings]]] = []
-        for entry in self._candidates():
+        entries, broken = self._candidates()
+        for entry in entries:
             for pattern in self.names_of(entry):
                 if fnmatchcase(name, pattern):
                     exact = pattern == name
                     fitting.append((exact, len(pattern), entry))
+        if name in broken or (broken and not fitting):
+            raise broken.get(name, next(iter(broken.values())))
+        for error in broken.values():
+            logger.warning("passed over: %s", error)
         if fitting:
             return max(fitting, key=lambda one: one[:2])[2]
         return super().get(name)
@@ -137,9 +148,16 @@ class _BackboneDoor(Door[BackboneSettings]):
                 )
         super().add(entry)
 
-    def _candidates(self) -> list[type[BackboneSettings]]:
-        installed = [super(_BackboneDoor, self).get(name) for name in self._installed()]
-        return [*dict.fromkeys(self._plugged.values()), *installed, *self.every()]
+    def _candidates(self) -> tuple[list[type[BackboneSettings]], dict[str, InputError]]:
+        """All entries, and what is wrong with installed ones that cannot be imported."""
+        installed: list[type[BackboneSettings]] = []
+        broken: dict[str, InputError] = {}
+        for name in self._installed():
+            try:
+                installed.append(super().get(name))
+            except InputError as error:
+                broken[name] = error
+        return [*dict.fromkeys(self._plugged.values()), *installed, *self.every()], broken
 
 
 BACKBONES = _BackboneDoor("backbone", "workflow_scripts.backbones", BackboneSettings)

@@ -236,6 +236,14 @@ class _MethodDoor(Door[Method]):
                     f"{place_of(entry)}: a method cannot be called `{name}`: expected letters, digits and "
                     f"underscores, and none of {', '.join(RESERVED)}"
                 )
+        lacking = {"training", *(() if entry.reads is Reads.NETWORK else ("backbone",))}
+        lacking -= entry.Train.model_fields.keys()
+        if lacking:
+            raise InputError(
+                f"{place_of(entry.Train)}: class {entry.Train.__name__} lacks `{min(lacking)}`; expected a "
+                "class derived from `TrainSettings`, or from `ContinuedSettings` for a method that reads a "
+                "network"
+            )
         for settings in (entry.Train, entry.Infer):
             taken = sorted(TAKEN_FIELDS & settings.model_fields.keys())
             if taken:

@@ -21,9 +21,13 @@ GT_PROB = 0.7
 CRF = CrfSettings(gaussian_sxy=1, bilateral_sxy=16)
 # Half the width of the window in which the majority smooths a region.
 SMOOTH = 2
+# Width of the rims on both sides of a border, and how colours are counted.
+RIM = 3
+LEVEL = 43
+LEVELS = 6
 _FLAT = 1e-3
 
-KINDS = ("colours", "edges", "refined", "smooth", "extent", "touching")
+KINDS = ("colours", "edges", "refined", "smooth", "extent", "touching", "rim", "beyond")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,8 @@ class RegionEvidence:
             between region and rest, beyond what the same region explains of the mirror images; `edges`, mean
             rank (0…1) of the colour gradient along its border; `refined`, IoU with itself after a dense CRF;
             `smooth`, IoU with itself after a majority filter; `extent`, square root of its share;
-            `touching`, its share of the image's border.
+            `touching`, its share of the image's border; `rim` and `beyond`, the share of the pixels just
+            inside and just outside of its border whose colours are more frequent inside than outside.
         agreement: Mean IoU with the other sets' region of the class; NaN without other sets. It tells where
             sets differ, and takes no part in a prediction: what it is worth depends on which the others are.
     """
@@ -87,9 +92,11 @@ def evidence(
     place[IGNORE] = len(numbers)
     local = place[own]
     refined = refined_masks(small, local, len(numbers), GT_PROB, CRF)
-    colours = _Colours(small)
     ranks = _gradient_ranks(small)
+    bins = (small // LEVEL).astype(np.intp) @ np.array([LEVELS**2, LEVELS, 1])
     inside = local[:, None] == np.arange(len(numbers))[:, None, None]
+    regions_of = inside.reshape(-1, *small.shape[:2])
+    colours = colour_separation(small, regions_of).reshape(len(masks), len(numbers))
     agreements = [agreement_of(inside[:, position]) for position in range(len(numbers))]
     found = []
     for which in range(len(masks)):
@@ -105,12 +112,13 @@ def evidence(
                 continue
             share = float(region.mean())
             values = (
-                colours.separation(region),
+                colours[which, position],
                 _along_border(ranks, region),
                 iou(region, refined[which] == position),
                 iou(region, smoothed(region)),
                 np.sqrt(share),
                 _touching(region),
+                *_across(bins, region),
             )
             regions.append(RegionEvidence(number, share, expected, np.array(values), agreement))
         found.append(regions)
@@ -137,34 +145,59 @@ def agreement_of(regions: np.ndarray) -> np.ndarray:
 
 def smoothed(region: np.ndarray) -> np.ndarray:
     """The majority in a window around each pixel of bool [H, W]; outside of the image the border goes on."""
-    side = 2 * SMOOTH + 1
-    sums = np.pad(region, SMOOTH, mode="edge").astype(np.int32).cumsum(axis=0).cumsum(axis=1)
+    return 2 * _around(region, SMOOTH) > (2 * SMOOTH + 1) ** 2
+
+
+def _around(region: np.ndarray, steps: int) -> np.ndarray:
+    """Pixels of a region in the window of so many steps around each pixel, int32 [H, W]."""
+    side = 2 * steps + 1
+    sums = np.pad(region, steps, mode="edge").astype(np.int32).cumsum(axis=0).cumsum(axis=1)
     sums = np.pad(sums, ((1, 0), (1, 0)))
-    inside = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    return 2 * inside > side * side
+    return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
 
 
-class _Colours:
-    """Colours of an image, and of its three mirror images, without their mean."""
+def _across(bins: np.ndarray, region: np.ndarray) -> tuple[float, float]:
+    """Share of the pixels on both sides of a region's border that have its colours; 1 and 0 without one.
 
-    def __init__(self, image: np.ndarray) -> None:
-        colours = image.astype(np.float64) / 255
-        colours -= colours.mean(axis=(0, 1))
-        self.total = float((colours**2).sum())
-        self.flat = self.total < _FLAT**2 * colours[..., 0].size
-        self.views = (colours, colours[:, ::-1], colours[::-1], colours[::-1, ::-1])
+    Args:
+        bins: Number of each pixel's colour, int [H, W] in 0…LEVELS³ − 1.
+        region: bool [H, W].
+    """
+    near = _around(region, RIM)
+    within, without = region & (near < (2 * RIM + 1) ** 2), ~region & (near > 0)
+    if not within.any() or not without.any():
+        return 1.0, 0.0
+    counts = [
+        np.bincount(bins[side], minlength=LEVELS**3) / side.sum() for side in (region, ~region)
+    ]
+    like = (counts[0] > counts[1])[bins]
+    return float(like[within].mean()), float(like[without].mean())
 
-    def separation(self, region: np.ndarray) -> float:
-        """Explained share beyond that of the mirror images, (a − b) / (1 − b); 0 of a flat image."""
-        pixels = np.count_nonzero(region)
-        rest = region.size - pixels
-        if self.flat or not pixels or not rest:
-            return 0.0
-        weight = 1 / pixels + 1 / rest
-        between = [weight * (view[region].sum(axis=0) ** 2).sum() for view in self.views]
-        own, *mirrored = (value / self.total for value in between)
-        chance = float(np.mean(mirrored))
-        return float((own - chance) / max(1 - chance, _FLAT))
+
+def colour_separation(image: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """Explained share of the colours' variance beyond that of mirror images, (a − b) / (1 − b), float64 [n].
+
+    a is the share of the variance of the colours between a region and the rest, b its mean over the image's
+    three mirror images (left to right, upside down, both). 0 of a flat image, and of all or no pixels.
+
+    Args:
+        image: uint8 [H, W, 3].
+        regions: bool [n, H, W].
+    """
+    colours = image.astype(np.float64) / 255
+    colours -= colours.mean(axis=(0, 1))
+    total = (colours**2).sum()
+    views = (colours, colours[:, ::-1], colours[::-1], colours[::-1, ::-1])
+    pixels = np.stack([view.reshape(-1, 3) for view in views], axis=1).reshape(-1, 12)
+    flat = regions.reshape(len(regions), -1)
+    sums = (flat.astype(np.float32) @ pixels.astype(np.float32)).reshape(-1, 4, 3)
+    inside = np.count_nonzero(flat, axis=1)
+    outside = flat.shape[1] - inside
+    fits = (inside > 0) & (outside > 0) & (total >= _FLAT**2 * flat.shape[1])
+    weights = 1 / np.maximum(inside, 1) + 1 / np.maximum(outside, 1)
+    shares = weights[:, None] * (sums.astype(np.float64) ** 2).sum(axis=2) / max(total, _FLAT**2)
+    own, chance = shares[:, 0], shares[:, 1:].mean(axis=1)
+    return np.where(fits, (own - chance) / np.maximum(1 - chance, _FLAT), 0.0)
 
 
 def _gradient_ranks(image: np.ndarray) -> np.ndarray:

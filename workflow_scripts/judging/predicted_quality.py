@@ -40,7 +40,7 @@ class Calibration:
         class_level: Intercept and slope of the IoU of classes.
         class_error: Standard deviation of the IoU of a class that many images show, and the part that falls
             with the number of images, as variance times images.
-        fitted_on: Run, split, trial and method of the masks that it was fitted on.
+        fitted_on: What it was fitted on, in words.
     """
 
     foreground: tuple[float, ...]

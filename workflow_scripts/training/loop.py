@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -257,14 +257,15 @@ class Losses:
         return losses
 
 
-def _next(batches: Iterator[Batch]) -> Batch:
-    """The next batch.
+@contextmanager
+def _loader_processes() -> Iterator[None]:
+    """Name the cause where a loader process has ended: torch raises it wherever its signal is heard.
 
     Raises:
-        InputError: A loader process has ended.
+        InputError: One has.
     """
     try:
-        return next(batches)
+        yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -275,6 +276,7 @@ def _next(batches: Iterator[Batch]) -> Batch:
         ) from error
 
 
+@_loader_processes()
 def train(
     network: nn.Module,
     task: Task,
@@ -339,7 +341,7 @@ def train(
     unseen = Losses(world, first)
     for step in range(first, steps):
         asked = time.monotonic()
-        batch = _to_device(_next(batches), world.device, images)
+        batch = _to_device(next(batches), world.device, images)
         waited += time.monotonic() - asked
         for group, peak in zip(trainer.optimiser.param_groups, peaks, strict=True):
             group["lr"] = peak * factor(step)
