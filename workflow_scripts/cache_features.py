@@ -10,12 +10,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from pydantic import Field
 
 from workflow_scripts.console.progress import progress
 from workflow_scripts.console.shards import InferenceFiles
 from workflow_scripts.console.stage import PluggedFiles, run_stage
-from workflow_scripts.datasets.images import read_image
+from workflow_scripts.datasets.index import ImageRecord
+from workflow_scripts.datasets.parallel import in_threads
 from workflow_scripts.doors.usage import code_of, uses
 from workflow_scripts.errors import InputError
 from workflow_scripts.models.feature_maps import load_backbone
@@ -24,6 +26,7 @@ from workflow_scripts.models.stored_features import about_features, feature_shap
 from workflow_scripts.models.trained import ready_for_inference
 from workflow_scripts.storage.feature_shards import feature_writer
 from workflow_scripts.training.distributed import choose_device
+from workflow_scripts.training.inference_pipeline import bytes_of, image_reader, written_behind
 from workflow_scripts.training.precision import autocast, choose_dtype, set_arithmetic
 
 logger = logging.getLogger(__name__)
@@ -72,9 +75,20 @@ def work(files: Files, settings: CacheFeaturesSettings) -> None:
     network = ready_for_inference(backbone, device)
     about = about_features(settings.backbone.name, settings.features)
     ids = [record.id for record in records]
-    with feature_writer(files.output, ids, shape, about) as writer, autocast(dtype, device):
-        for record in progress(records, description=f"features {files.split} {files.shard}"):
-            writer.write(record.id, features_of(read_image(record.path), network, shape, device))
+    read_image = image_reader(device)
+
+    def read(record: ImageRecord) -> tuple[str, np.ndarray]:
+        return record.id, read_image(record.path)
+
+    loaded = in_threads(read, records, files.threads, bytes_of)
+    title = f"features {files.split} {files.shard}"
+    with (
+        feature_writer(files.output, ids, shape, about) as writer,
+        written_behind(writer.write) as write,
+        autocast(dtype, device),
+    ):
+        for image_id, image in progress(loaded, total=len(records), description=title):
+            write(image_id, features_of(image, network, shape, device))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

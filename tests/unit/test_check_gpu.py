@@ -186,8 +186,8 @@ def test_hours_by_hand():
     stages += ["train boundary", "train segmentation", "propagate", "evaluate segmentation"]
     speeds = [speed.Speed(stage, 10.0, 0, None, 0) for stage in stages]
     found = check_gpu.hours(speeds)
-    # Trainings see 10,582 images in 5 + 3 epochs and 20,000 steps of ten, twice; 1,449 are evaluated.
-    voc = 2 * ((5 + 3) * 10582 + 200_000 + 2 * 10582 + 1449) / 10 / 3600
+    # CAM and AMN see 10,582 images in 5 epochs of 662 steps, boundaries in 3 of 331; DeepLab-v2 takes 20,000.
+    voc = 2 * (5 * 662 * 16 + 3 * 331 * 32 + 20000 * 10 + 2 * 10582 + 1449) / 10 / 3600
     assert found["VOC 2012"] == pytest.approx(voc)
     assert found["COCO 2014"] > found["VOC 2012"]
 

@@ -7,13 +7,14 @@ it; what fills and empties the pipeline comes on top of it. Ours over the bound 
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
 from tools.benchmarks.comparison import Comparison, timed
 from tools.benchmarks.host_cost import CLASSES, CPU, Photographs, photographs, processor_seconds
-from tools.benchmarks.scenes import SCALES
+from tools.benchmarks.scenes import SCALES, Scene
 from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.index import ImageRecord
 from workflow_scripts.datasets.parallel import in_threads
@@ -43,9 +44,8 @@ def waiting(seconds: float) -> None:
         threading.Event().wait(seconds)
 
 
-def inference(shown: Photographs, device_seconds: float) -> None:
+def inference(shown: Photographs, made: dict[str, CamMaps], device_seconds: float) -> None:
     """CAM's activations of all images, of which the network takes so many seconds each."""
-    made = {scene.id: scene.cam_maps() for scene in shown.scenes}
     given = iter(shown.records)
 
     def read(record: ImageRecord) -> tuple[ImageRecord, LabelledImage]:
@@ -65,9 +65,8 @@ def inference(shown: Photographs, device_seconds: float) -> None:
             write(record.id, maps)
 
 
-def refined(shown: Photographs, device_seconds: float) -> None:
-    """Predictions of all images, each refined by a dense CRF of a label for each of its classes."""
-    masks = {scene.id: scene.mask for scene in shown.scenes}
+def refined(shown: Photographs, made: dict[str, np.ndarray], device_seconds: float) -> None:
+    """Predictions of all images, each refined by a dense CRF of three labels."""
 
     def read(record: ImageRecord) -> tuple[ImageRecord, np.ndarray]:
         return record, read_image(record.path)
@@ -76,12 +75,7 @@ def refined(shown: Photographs, device_seconds: float) -> None:
         some: list[tuple[ImageRecord, np.ndarray]],
     ) -> list[tuple[ImageRecord, np.ndarray, np.ndarray]]:
         waiting(device_seconds * len(some))
-        found = []
-        for record, image in some:
-            scores = np.full((3, *image.shape[:2]), 0.1, np.float32)
-            scores[0], scores[1] = 0.4, np.where(masks[record.id] > 0, 0.5, 0.1)
-            found.append((record, image, scores / scores.sum(axis=0)))
-        return found
+        return [(record, image, made[record.id]) for record, image in some]
 
     def finish(
         one: tuple[ImageRecord, np.ndarray, np.ndarray],
@@ -100,9 +94,18 @@ def refined(shown: Photographs, device_seconds: float) -> None:
             write(record.id, mask)
 
 
-STAGES: dict[str, Callable[[Photographs, float], None]] = {
-    "infer_cam": inference,
-    "evaluate_segmentation": refined,
+def scores_of(scene: Scene) -> np.ndarray:
+    """Probabilities float32 [3, H, W] as a network might give them."""
+    scores = np.full((3, scene.height, scene.width), 0.1, np.float32)
+    scores[0], scores[1] = 0.4, np.where(scene.mask > 0, 0.5, 0.1)
+    scaled: np.ndarray = scores / scores.sum(axis=0)
+    return scaled
+
+
+# Each with what its network gives, made beforehand.
+STAGES: dict[str, tuple[Callable[..., None], Callable[[Scene], Any]]] = {
+    "infer_cam": (inference, Scene.cam_maps),
+    "evaluate_segmentation": (refined, scores_of),
 }
 
 
@@ -112,18 +115,19 @@ def measure(
     """Compare the bound with the wall time, for a device no slower than the host, and for a slower one."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    run = STAGES[stage]
+    work, result = STAGES[stage]
     pairs = []
     try:
         with photographs(images, height, width) as shown:
-            run(shown, 0.0)
+            run = partial(work, shown, {scene.id: result(scene) for scene in shown.scenes})
+            run(0.0)
             for _ in range(rounds):
-                host = processor_seconds(partial(run, shown, 0.0)) / WORKERS
+                host = processor_seconds(partial(run, 0.0)) / WORKERS
                 for device in (
                     max(host, images * DEVICE_SECONDS),
                     2 * host + images * DEVICE_SECONDS,
                 ):
-                    seconds, _ = timed(partial(run, shown, device / images))
+                    seconds, _ = timed(partial(run, device / images))
                     pairs.append((device, seconds))
     finally:
         torch.set_num_threads(threads)

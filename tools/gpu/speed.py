@@ -20,7 +20,6 @@ from workflow_scripts.models.trained import activations_of
 from workflow_scripts.planning.configuration import FULL, WorkflowSettings
 from workflow_scripts.refinement.prediction import predictions
 from workflow_scripts.refinement.random_walk import BoundaryWalk
-from workflow_scripts.settings.training import TrainingSettings
 from workflow_scripts.storage.activation_maps import ActivationMaps
 from workflow_scripts.training.checkpoint import Checkpoint
 from workflow_scripts.training.distributed import World, loader_workers
@@ -32,7 +31,7 @@ from workflow_scripts.training.inference_pipeline import (
     kind_of,
     written_behind,
 )
-from workflow_scripts.training.loop import Run, Trainer, train
+from workflow_scripts.training.loop import Run, Trainer, total_steps, train
 from workflow_scripts.training.precision import autocast, choose_dtype
 from workflow_scripts.training.training_images import TrainingImages
 
@@ -277,12 +276,9 @@ def _images_per_second(trainer: Trainer, batch: dict[str, Any], steps: int) -> f
     return steps * len(batch["image"]) / (time.perf_counter() - start)
 
 
-def _seen(training: TrainingSettings, images: int) -> int:
-    """How many images a training sees, one after another."""
-    seen = training.epochs * images
-    return (
-        seen if training.max_steps is None else min(seen, training.max_steps * training.batch_size)
-    )
+def _seen(settings: Any, images: int) -> int:
+    """Images that a training sees, each as often as it comes."""
+    return total_steps(settings.training, images) * int(settings.training.batch_size)
 
 
 def hours(settings: WorkflowSettings, images: dict[str, int], measured: Sequence[Speed]) -> float:
@@ -304,15 +300,11 @@ def hours(settings: WorkflowSettings, images: dict[str, int], measured: Sequence
     for method in settings.methods:
         if method == FULL:
             continue
-        of_method: Any = settings.training(method)
-        training = of_method.training
-        seconds += _seen(training, learnt) / speed[f"train {method}"]
+        seconds += _seen(settings.training(method), learnt) / speed[f"train {method}"]
         seconds += shown / speed[f"infer {method}"]
         if settings.boundary.enabled:
-            training = settings.boundary.train.training
-            seconds += _seen(training, learnt) / speed["train boundary"]
+            seconds += _seen(settings.boundary.train, learnt) / speed["train boundary"]
             seconds += shown / speed["propagate"]
-        training = settings.train_segmentation.training
-        seconds += _seen(training, learnt) / speed["train segmentation"]
+        seconds += _seen(settings.train_segmentation, learnt) / speed["train segmentation"]
         seconds += number(*splits.segmentation) / speed["evaluate segmentation"]
     return seconds / 3600

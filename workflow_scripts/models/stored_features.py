@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workflow_scripts.datasets.transforms import normalise, rescale_to
 from workflow_scripts.errors import InputError
 from workflow_scripts.models.feature_maps import Backbone
+from workflow_scripts.models.views import normalised, resize, upload
 from workflow_scripts.settings.training import FeatureSettings
 from workflow_scripts.storage.feature_shards import FeatureShape
 
@@ -31,13 +31,12 @@ def features_of(
     image: np.ndarray, backbone: Backbone, shape: FeatureShape, device: torch.device
 ) -> list[np.ndarray]:
     """Features of the views of an image uint8 [H, W, 3]: float32 [views, C, n, n] of each scale."""
+    pixels = upload([image], device)
     found = []
     for cells in shape.cells:
         side = cells * backbone.stride
-        view = torch.from_numpy(
-            normalise(rescale_to(image, side, side), backbone.mean, backbone.std)
-        )
-        batch = torch.stack([view, view.flip(-1)][: shape.views]).to(device)
+        view = normalised(resize(pixels, side, side), backbone.mean, backbone.std)
+        batch = torch.cat([view, view.flip(-1)][: shape.views])
         features = backbone(batch.contiguous(memory_format=torch.channels_last))
         found.append(features.float().cpu().numpy())
     return found
