@@ -53,25 +53,25 @@ class Files(PluggedFiles):
     )
 
 
-def in_order(order: Path, names: Sequence[str]) -> list[str]:
+def in_order(table: Path, names: Sequence[str]) -> list[str]:
     """Names of images in the order of a table of `judge`, of several sets in that of the first.
 
     Raises:
         InputError: It is no such table, or an image is not in it; names the file.
     """
     try:
-        with order.open(newline="", encoding="utf-8") as stream:
+        with table.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
         places = {row["image"]: int(row["look"]) for row in rows if row["set"] == rows[0]["set"]}
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{order}: not the table of images that judge writes ({error!r}); give its images.csv"
+            f"{table}: not the table of images that judge writes ({error!r}); give its images.csv"
         ) from error
     missing = [name for name in names if name not in places]
     if missing:
         raise InputError(
-            f"{order}: {len(missing)} images of the table of labels are not in it, for instance "
-            f"{missing[0]!r}; let `judge` see the same images"
+            f"{table}: {len(missing)} images of the table of labels are not in it, for instance "
+            f"{missing[0]!r}; expected all of them: run `judge` on the same images, or remove their rows"
         )
     return sorted(names, key=places.__getitem__)
 
