@@ -3,9 +3,9 @@
 Masks are indexed or grey images without loss, or in colours, of a `labelmap.txt` or of VOC's palette: 0
 background, classes from 1, 255 ignored. Files are paired by their path below the two folders; every true mask
 needs a prediction. The folder of predictions may hold shards of the workflow (zip) instead. Prints, and
-writes if asked, mIoU, IoU of each class, pixel accuracy, boundary IoU and the kinds of errors, the same figures as
-the workflow's. Pixels whose truth is 255 never count; the mean is over the classes that occur in truth or
-prediction.
+writes if asked, mIoU, IoU of each class, pixel accuracy, boundary IoU and the kinds of errors, the same
+figures as the workflow's. Pixels whose truth is 255 never count; the mean is over the classes that occur in
+truth or prediction.
 """
 
 import json
