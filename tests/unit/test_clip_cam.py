@@ -158,6 +158,16 @@ def test_similarity_maps_are_the_values_of_the_last_block(clip):
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
 
 
+def test_probabilities_are_float32_whatever_surrounds(clip):
+    _, network = network_of(clip[1])
+    tokens = torch.randn(2, 5, WIDTH)
+    expected = network.probabilities(tokens, network.text)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = network.probabilities(tokens, network.text)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("maps", ["gradient", "similarity"])
 def test_an_image_of_any_size_and_one_without_labels(clip, maps):
     method, network = network_of(clip[1])

@@ -112,9 +112,10 @@ class ClipNetwork(nn.Module):
         self.register_buffer("projection", torch.zeros(dimension, backbone.channels))
 
     def probabilities(self, tokens: Tensor, texts: Tensor) -> Tensor:
-        """Of each text, for normalised tokens [..., D]: [..., len(texts)]."""
-        embedded = F.normalize(tokens.float() @ self.projection.T, dim=-1)
-        return (SHARPNESS * embedded @ texts.T).softmax(dim=-1)
+        """Of each text, for normalised tokens [..., D]: float32 [..., len(texts)]."""
+        with torch.autocast(tokens.device.type, enabled=False):
+            embedded = F.normalize(tokens.float() @ self.projection.T, dim=-1)
+            return (SHARPNESS * embedded @ texts.T).softmax(dim=-1)
 
     def gradient_maps(self, views: Tensor, texts: Tensor, labels: int) -> Tensor:
         """CLIP-ES's maps of the first texts: [B, 3, H, W] → [B, labels, h, w], ≥ 0."""
