@@ -20,7 +20,7 @@ from workflow_scripts import infer, train
 from workflow_scripts.datasets.index import IndexRow, write_index
 from workflow_scripts.doors.method import LabelledImage
 from workflow_scripts.errors import InputError
-from workflow_scripts.methods.clip_cam import ClipCam
+from workflow_scripts.methods.clip_cam import ClipCam, embedded
 from workflow_scripts.models.feature_maps import load_backbone
 from workflow_scripts.models.trained import load_trained
 from workflow_scripts.planning.workflow import Workflow
@@ -108,6 +108,15 @@ def test_texts_are_open_clips(clip):
         expected = F.normalize((both[0] + both[1]) / 2, dim=0)
     assert network.text.shape == (5, DIMENSION)
     torch.testing.assert_close(network.text[2], expected)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text"), [("a {} of {x}", "a cat of {x}"), ("{} and {}", "cat and cat")]
+)
+def test_braces_of_prompts(clip, prompt, text):
+    tokenise = open_clip.get_tokenizer(NAME)
+    found = embedded(["cat"], [prompt], clip[0], tokenise)
+    torch.testing.assert_close(found, embedded([text], ["{}"], clip[0], tokenise))
 
 
 def test_gradient_maps_are_those_of_open_clips_own_tower(clip):

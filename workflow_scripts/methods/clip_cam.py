@@ -280,6 +280,8 @@ def embedded(names: Sequence[str], prompts: Sequence[str], clip: Any, tokenise: 
     """Embeddings of names: the mean over the prompts, normalised before and after, [len(names), D]."""
     found = []
     for name in names:
-        texts = F.normalize(clip.encode_text(tokenise([p.format(name) for p in prompts])), dim=-1)
+        # Not `format`: other braces of a prompt stay as they are.
+        filled = [prompt.replace("{}", name) for prompt in prompts]
+        texts = F.normalize(clip.encode_text(tokenise(filled)), dim=-1)
         found.append(F.normalize(texts.mean(dim=0), dim=0))
     return torch.stack(found)
