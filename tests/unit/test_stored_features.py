@@ -266,9 +266,46 @@ def test_trainings_of_one_backbone_share_their_features():
     assert any(re.fullmatch(pattern, job) for pattern in made.job_patterns)
 
 
-def test_a_method_that_goes_on_from_a_network_cannot_use_them():
-    with pytest.raises(InputError, match="goes on from another's network"):
-        _ = plan(methods=["recam"], train_recam=CACHED).feature_sets
+MLP = {"segmenter": "mlp", **CACHED}
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "advice"),
+    [
+        (
+            {"methods": ["recam"], "train_recam": CACHED},
+            "train_recam",
+            "goes on from another's network",
+        ),
+        (
+            {"methods": ["mine"], "variants": {"mine": {"method": "recam", **CACHED}}},
+            "variants.mine",
+            "goes on from another's network",
+        ),
+        (
+            {"methods": ["clip_cam"], "train_clip_cam": CACHED},
+            "train_clip_cam",
+            "is not trained",
+        ),
+        ({"train_segmentation": MLP}, "train_segmentation", "give it `levels: 1`"),
+        (
+            {"boundary": {"enabled": True, "train": CACHED}},
+            "boundary.train",
+            "the last one alone is stored",
+        ),
+    ],
+)
+def test_where_they_cannot_be_used_planning_says_so(values, key, advice):
+    with pytest.raises(InputError) as refused:
+        plan(**values)
+    message = str(refused.value)
+    assert message.startswith(f"{key}.training.features.cache: ") and advice in message
+    assert message.endswith("leave `cache` out")
+
+
+def test_where_they_would_not_be_used_nothing_is_refused():
+    one = plan(methods=["cam"], train_segmentation={**MLP, "levels": 1}, train_recam=CACHED)
+    assert len(one.feature_sets) == 1
 
 
 def test_a_tenth_of_a_million_numbers_are_learnt_on_a_small_transformer():
