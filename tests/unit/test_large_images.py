@@ -109,7 +109,9 @@ def test_labels_are_those_of_the_whole_image(
     assert (in_tiles == whole).mean() >= 0.995
 
 
-@pytest.mark.parametrize(("refine", "size"), [(False, (40, 30)), (True, (40, 30)), (True, (120, 90))])
+@pytest.mark.parametrize(
+    ("refine", "size"), [(False, (40, 30)), (True, (40, 30)), (True, (120, 90))]
+)
 def test_scores_weigh_what_is_held_of_them(
     network: Same, refine: bool, size: tuple[int, int]
 ) -> None:

@@ -222,7 +222,7 @@ def test_only_shards_of_the_split_as_it_is_cut_now_count_as_there(tmp_path, monk
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 10, 1000))
     for name in ("val-00", "train-000", "train-07"):
         (tmp_path / f"{name}.safetensors").write_bytes(bytes(5000))
-    with pytest.raises(InputError, match="0.0 GB are there"):
+    with pytest.raises(InputError, match=r"0\.0 GB are there"):
         cache_features.check_room(tmp_path, ["train-00", "train-01"], 5000, 10)
     (tmp_path / "train-01.safetensors").write_bytes(bytes(4000))
     cache_features.check_room(tmp_path, ["train-00", "train-01"], 5000, 10)

@@ -61,9 +61,7 @@ class Layout:
         for name, (section, settings) in self._method_trainings.items():
             why = None
             if self.settings.entry(name).reads is Reads.NETWORK:
-                why = (
-                    "this method goes on from another's network, whose backbone learns: take another method"
-                )
+                why = "this method goes on from another's network, whose backbone learns: take another method"
             elif not self.settings.entry(name).trains:
                 why = "this method is not trained and reads no features: take another method"
             trainings.append((section, settings, why))

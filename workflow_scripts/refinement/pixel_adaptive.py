@@ -57,7 +57,7 @@ def refine(images: Tensor, maps: Tensor, settings: ParSettings) -> Tensor:
 
 
 def _parts(height: int, width: int, pixels: int, reach: int) -> tuple[int, int]:
-    """Rows and columns of the parts that an image is refined in, each seen with a margin of `reach` around it.
+    """Rows and columns of the parts that an image is refined in, each seen with a margin of `reach` around.
 
     Bands where they are at least as high as tiles would be, so that what is computed is never much more than
     what is kept: at most four times as much, where tiles are twice as large as the margin.
