@@ -24,6 +24,7 @@ rule make_pseudo_masks:
         shard=plan.shard_flags,
         threshold=plan.threshold_flags,
         settings=plan.flags("pseudo_masks"),
+        regions=plan.region_state,
         code=plan.code("make_pseudo_masks"),
     message:
         "{wildcards.method}: pseudo-masks of {wildcards.shard} at {wildcards.source}, trial {wildcards.trial}"

@@ -19,6 +19,10 @@ rule choose_thresholds:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
+        # Seeds have the same thresholds for all classes and images.
+        tables=lambda wildcards: (
+            "--tables" if wildcards.place == "thresholds" else "--no-tables"
+        ),
         settings=plan.flags("choose_thresholds"),
         code=plan.code("choose_thresholds", "choose_thresholds"),
     message:
@@ -26,7 +30,7 @@ rule choose_thresholds:
     shell:
         "python -m workflow_scripts.choose_thresholds "
         "--index {input.index:q} --activations {input.activations:q} "
-        "--output {output:q} {params.settings} "
+        "--output {output:q} {params.tables} {params.settings} "
         "--threads {threads} --log {log:q}"
 
 

@@ -43,15 +43,17 @@ class Otsu(ThresholdRule):
 
 
 class OtsuPerImage(Otsu):
-    """Otsu's threshold of each image; the one of all images elsewhere."""
+    """Otsu's threshold of each image; elsewhere, and where an image has one activation only, that of all."""
 
     name: ClassVar[str] = "otsu_per_image"
     by_image: ClassVar[bool] = True
 
     def of_image(
         self, counts: np.ndarray, statistics: ActivationStatistics, threshold: float
-    ) -> float:
+    ) -> float | None:
         """See `ThresholdRule`."""
+        if np.count_nonzero(counts) < 2:
+            return None
         alone = ActivationStatistics(1, statistics.thresholds)
         alone.counts[1] = counts
         return otsu(alone)

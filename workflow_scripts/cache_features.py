@@ -25,6 +25,7 @@ from workflow_scripts.models.feature_settings import CacheFeaturesSettings
 from workflow_scripts.models.stored_features import about_features, feature_shape, features_of
 from workflow_scripts.models.trained import ready_for_inference
 from workflow_scripts.storage.feature_shards import feature_writer
+from workflow_scripts.storage.shard_files import shard_names
 from workflow_scripts.training.distributed import choose_device
 from workflow_scripts.training.inference_pipeline import bytes_of, image_reader, written_behind
 from workflow_scripts.training.precision import autocast, choose_dtype, set_arithmetic
@@ -43,13 +44,20 @@ def code(settings: CacheFeaturesSettings) -> Mapping[str, str]:
     return code_of("cache_features", uses(settings))
 
 
-def check_room(folder: Path, needed: int, image: int) -> None:
+def check_room(folder: Path, shards: Sequence[str], needed: int, image: int) -> None:
     """See that a split's features, as far as they are not there, fit on the disk.
+
+    Args:
+        folder: Where they go, perhaps beside those of other splits and what is left of an earlier cut.
+        shards: Names of the split's shards.
+        needed: Bytes of all of them.
+        image: Bytes of an image's.
 
     Raises:
         InputError: They do not; says how much is missing and what makes them smaller.
     """
-    there = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    files = [folder / f"{name}.safetensors" for name in shards]
+    there = sum(file.stat().st_size for file in files if file.is_file())
     free = shutil.disk_usage(folder).free
     if needed - there > free:
         raise InputError(
@@ -68,7 +76,9 @@ def work(files: Files, settings: CacheFeaturesSettings) -> None:
     backbone = load_backbone(settings.backbone)
     shape = feature_shape(backbone, settings.features)
     files.output.parent.mkdir(parents=True, exist_ok=True)
-    check_room(files.output.parent, shape.bytes * len(index.of_split(files.split)), shape.bytes)
+    shards = shard_names(files.split, files.shards)
+    images = len(index.of_split(files.split))
+    check_room(files.output.parent, shards, shape.bytes * images, shape.bytes)
     logger.info("%d images, %s bytes an image", len(records), f"{shape.bytes:,}")
     set_arithmetic(settings.precision)
     dtype = choose_dtype(settings.precision, settings.backbone.bfloat16_pays, device)

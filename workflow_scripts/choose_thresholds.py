@@ -36,6 +36,10 @@ class Files(PluggedFiles):
         min_length=1, description="shards of activations of the training images (safetensors)"
     )
     output: Path = Field(description="file of thresholds to write (JSON)")
+    tables: bool = Field(
+        True,
+        description="also thresholds of single classes and images, where the rule has such; seeds use none",
+    )
 
 
 def work(files: Files, settings: ThresholdSettings) -> None:
@@ -53,8 +57,9 @@ def work(files: Files, settings: ThresholdSettings) -> None:
     chosen = ChosenThresholds.around(
         candidates[rule], rule, settings.seed_margin, candidates, candidates[seed_rule]
     )
-    tables = refinements_of(rule, candidates[rule], statistics, index, files.activations)
-    chosen = chosen.with_tables(*tables)
+    if files.tables:
+        tables = refinements_of(rule, candidates[rule], statistics, index, files.activations)
+        chosen = chosen.with_tables(*tables)
     chosen.write(files.output)
     for what, table in (("classes", chosen.classes), ("images", chosen.images)):
         if table:

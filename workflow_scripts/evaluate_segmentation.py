@@ -44,7 +44,9 @@ def work(files: Files, settings: EvaluateSegmentationSettings) -> None:
         return record.id, read_image(record.path)
 
     images = in_threads(read, records, files.threads, bytes_of)
-    labelled = predictions(network, images, settings, device, dtype, files.threads)
+    labelled = predictions(
+        network, images, settings, device, dtype, files.threads, len(index.classes)
+    )
     title = f"evaluate_segmentation {files.split} {files.shard}"
     with MaskWriter(files.output) as writer, written_behind(writer.write) as write:
         for image_id, _, mask in progress(labelled, total=len(records), description=title):

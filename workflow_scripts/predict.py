@@ -139,7 +139,9 @@ def work(files: Files, settings: EvaluateSegmentationSettings) -> None:
                 _write(target, overlay(image, mask))
             writer.writerows(areas(name, mask, classes))
 
-        labelled = predictions(network, readable(), settings, device, dtype, files.threads)
+        labelled = predictions(
+            network, readable(), settings, device, dtype, files.threads, len(classes)
+        )
         with written_behind(write) as put:
             for one in progress(labelled, total=len(images), description="predict"):
                 put(*one)

@@ -11,6 +11,7 @@ from workflow_scripts.doors.method import METHODS, LabelledImage
 from workflow_scripts.errors import InputError
 from workflow_scripts.methods.vit_cam import VitCam, pooled
 from workflow_scripts.models.attention_affinity import (
+    AttentionRecorder,
     affinity,
     feature_likeness,
     inside_boxes,
@@ -163,3 +164,23 @@ def test_its_maps_are_the_classifiers_spread_over_the_affinity(source):
     plain = validate(VitCam.Infer, {"affinity": {"source": "none"}}, "test")
     same = np.allclose(method().activations(network, image, plain, CPU).maps[0], maps.maps[0])
     assert same == (source == "none")
+
+
+def test_scores_are_float32_whatever_surrounds():
+    """In bfloat16 their third digit would be lost."""
+    torch.manual_seed(0)
+    features, maps = torch.randn(1, 16, 5, 6), torch.rand(1, 2, 5, 6)
+    recorder = AttentionRecorder(1)
+    with recorder:
+        nn.functional.scaled_dot_product_attention(*torch.randn(3, 1, 2, 30, 16))
+
+    def scores():
+        likeness = feature_likeness(features, 0.1)
+        return likeness, recorder.mean(30), spread(maps, affinity(likeness), 0.4)
+
+    expected = scores()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = scores()
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == torch.float32
+        torch.testing.assert_close(one, other)

@@ -110,6 +110,17 @@ def test_rules_split_two_modes_without_a_mask(run_folder: Path, rule: str) -> No
     assert output.read_bytes() == again
 
 
+def test_tables_are_left_out_where_nothing_uses_them(run_folder: Path) -> None:
+    read = {}
+    for flag in ("--tables", "--no-tables"):
+        output = run_folder / f"chosen{flag}.json"
+        words = [*flags(run_folder), "--output", str(output), "--rule", "shrunken", flag]
+        assert choose_thresholds.main(words) == 0
+        read[flag] = read_thresholds(output)
+    assert read["--tables"].classes and read["--tables"].images
+    assert read["--no-tables"] == read["--tables"].with_tables({}, {})
+
+
 def test_without_colours_to_separate_the_consensus_chooses(
     run_folder: Path, capsys: pytest.CaptureFixture
 ) -> None:

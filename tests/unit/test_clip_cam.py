@@ -20,7 +20,7 @@ from workflow_scripts import infer, train
 from workflow_scripts.datasets.index import IndexRow, write_index
 from workflow_scripts.doors.method import LabelledImage
 from workflow_scripts.errors import InputError
-from workflow_scripts.methods.clip_cam import ClipCam
+from workflow_scripts.methods.clip_cam import ClipCam, embedded
 from workflow_scripts.models.feature_maps import load_backbone
 from workflow_scripts.models.trained import load_trained
 from workflow_scripts.planning.workflow import Workflow
@@ -110,6 +110,15 @@ def test_texts_are_open_clips(clip):
     torch.testing.assert_close(network.text[2], expected)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "text"), [("a {} of {x}", "a cat of {x}"), ("{} and {}", "cat and cat")]
+)
+def test_braces_of_prompts(clip, prompt, text):
+    tokenise = open_clip.get_tokenizer(NAME)
+    found = embedded(["cat"], [prompt], clip[0], tokenise)
+    torch.testing.assert_close(found, embedded([text], ["{}"], clip[0], tokenise))
+
+
 def test_gradient_maps_are_those_of_open_clips_own_tower(clip):
     model, file = clip
     _, network = network_of(file)
@@ -156,6 +165,16 @@ def test_similarity_maps_are_the_values_of_the_last_block(clip):
         expected = (100 * embedded @ texts.T).softmax(dim=-1)[..., 0].reshape(1, 1, 4, 4)
     handle.remove()
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_probabilities_are_float32_whatever_surrounds(clip):
+    _, network = network_of(clip[1])
+    tokens = torch.randn(2, 5, WIDTH)
+    expected = network.probabilities(tokens, network.text)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = network.probabilities(tokens, network.text)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("maps", ["gradient", "similarity"])

@@ -59,9 +59,9 @@ def test_images_in_batches_have_the_activations_that_they_have_alone(
 ):
     seen: list[int] = []
 
-    def counted(maps_of, *batch):
-        seen.append(len(batch[0]))
-        return in_halves(maps_of, *batch)
+    def counted(compute, count):
+        seen.append(count)
+        return in_halves(compute, count)
 
     monkeypatch.setattr("workflow_scripts.models.multi_scale.in_halves", counted)
     assert inferred(run, method, tmp_path / "alone.safetensors") == 0
@@ -123,13 +123,13 @@ def test_a_gpu_whose_memory_holds_one_view_gives_the_same(
 ):
     assert inferred(run, "cam", tmp_path / "whole.safetensors") == 0
 
-    def small(maps_of, *batch):
-        def of_small_memory(*part):
-            if len(part[0]) > 1:
+    def small(compute, *positions):
+        def of_small_memory(some):
+            if some.stop - some.start > 1:
                 raise torch.OutOfMemoryError
-            return maps_of(*part)
+            return compute(some)
 
-        return in_halves(of_small_memory, *batch)
+        return in_halves(of_small_memory, *positions)
 
     monkeypatch.setattr("workflow_scripts.models.multi_scale.in_halves", small)
     monkeypatch.setitem(inference_pipeline.PIXELS, "cpu", 3 * 48 * 64 * 2)

@@ -1,5 +1,6 @@
 """Large photographs in tiles: the same labels as of the whole image, whatever its size."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from workflow_scripts.models.large_images import add_resized_part, maps_in_tiles
 from workflow_scripts.models.multi_scale import add_resized, maps_at_scales
 from workflow_scripts.refinement import prediction
 from workflow_scripts.settings.evaluation import EvaluateSegmentationSettings
+from workflow_scripts.training import inference_pipeline
 
 CPU = torch.device("cpu")
 
@@ -105,3 +107,40 @@ def test_labels_are_those_of_the_whole_image(
     assert in_tiles.shape == whole.shape == (310, 425)
     assert len(np.unique(whole)) > 2
     assert (in_tiles == whole).mean() >= 0.995
+
+
+@pytest.mark.parametrize(
+    ("refine", "size"), [(False, (40, 30)), (True, (40, 30)), (True, (120, 90))]
+)
+def test_scores_weigh_what_is_held_of_them(
+    network: Same, refine: bool, size: tuple[int, int]
+) -> None:
+    image = photograph(*size)
+    settings = EvaluateSegmentationSettings(scales=(1.0,), refine=refine)
+    if size[0] * size[1] > prediction.LARGE:
+        expected = size[0] * size[1]
+    else:
+        [scores] = prediction._scores(network, [image], settings, CPU, torch.float32)
+        expected = scores.nbytes
+    assert prediction._bytes_of_scores(image, 4, settings) == expected
+
+
+def test_probabilities_that_wait_for_others_are_counted(
+    network: Same, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each image is of another size, so that all wait as long as there is room."""
+    monkeypatch.setattr(inference_pipeline, "MOST_WAITING", 100_000)
+    monkeypatch.setitem(inference_pipeline.PIXELS, "cpu", 2**23)
+    monkeypatch.setattr(prediction, "_labels", lambda image, scores, settings: scores[0])
+    drawn = []
+
+    def images() -> Iterator[tuple[int, np.ndarray]]:
+        for number in range(20):
+            drawn.append(number)
+            yield number, photograph(40 + number, 40)
+
+    settings = EvaluateSegmentationSettings(scales=(1.0,), refine=True)
+    found = prediction.predictions(network, images(), settings, CPU, torch.float32, 1, 4)
+    ahead = [len(drawn) - number for number, _, _ in found]
+    # 23 bytes a pixel, of 1,600 to 2,360 pixels.
+    assert len(ahead) == 20 and max(ahead) <= 10

@@ -67,11 +67,30 @@ def test_images_of_a_batch_do_not_see_each_other() -> None:
         assert np.allclose(found, torch_refined(image, own, SMALL), atol=1e-6)
 
 
-def test_bands_of_a_large_image_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    image, maps = example(61, 9)
+@pytest.mark.parametrize(("height", "width", "pixels"), [(101, 9, 9 * 50), (70, 90, 48 * 48)])
+def test_parts_of_a_large_image_give_the_same(
+    height: int, width: int, pixels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, maps = example(height, width)
     whole = torch_refined(image, maps, SMALL)
-    monkeypatch.setattr(pixel_adaptive, "BAND_PIXELS", 9 * 34)
+    monkeypatch.setattr(pixel_adaptive, "PART_PIXELS", pixels)
+    seen = []
+    whole_part = pixel_adaptive._refine
+    monkeypatch.setattr(
+        pixel_adaptive, "_refine", lambda *given: seen.append(given[1].shape) or whole_part(*given)
+    )
     assert np.allclose(torch_refined(image, maps, SMALL), whole, rtol=0, atol=1e-6)
+    assert len(seen) > 1 and max(h * w for *_, h, w in seen) <= pixels
+
+
+@pytest.mark.parametrize("width", [400, 1000, 1500, 2185, 4000, 12000])
+def test_what_is_computed_is_not_much_more_than_what_is_kept(width: int) -> None:
+    """With the published constants, whose values travel 240 pixels."""
+    pixels, reach = pixel_adaptive.PART_PIXELS, 240
+    rows, columns = pixel_adaptive._parts(3000, width, pixels, reach)
+    seen = (rows + 2 * reach) * min(width, columns + 2 * reach)
+    assert seen <= pixels
+    assert seen <= 4 * rows * min(width, columns)
 
 
 def test_no_iterations_leave_the_maps_alone() -> None:

@@ -1,5 +1,6 @@
 """What the rules ask of a configuration."""
 
+import os
 import shlex
 from pathlib import Path
 from types import SimpleNamespace
@@ -145,6 +146,32 @@ def test_files_of_weights_are_inputs(tmp_path: Path):
     before = state(cam)
     file.write_text("other")
     assert state(cam) != before
+
+
+def test_a_change_of_regions_is_a_change_of_a_parameter(tmp_path: Path):
+    """Each file counts, the folder's own time does not."""
+    assert plan().region_state(wildcards()) == []
+    inner = tmp_path / "a"
+    inner.mkdir()
+
+    def state() -> list[str]:
+        masks = {"regions": {"folder": str(tmp_path)}}
+        return plan(pseudo_masks=masks).region_state(wildcards(shard="train-00"))
+
+    states = [state()]
+    (inner / "0.png").write_text("one")
+    states.append(state())
+    folder = tmp_path.stat()
+    (inner / "0.png").write_text("other")
+    states.append(state())
+    (tmp_path / "b.json").write_text("[]")
+    os.utime(tmp_path, ns=(folder.st_atime_ns, folder.st_mtime_ns))
+    states.append(state())
+    (tmp_path / "notes.txt").write_text("nothing that is read")
+    assert state() == states[-1]
+    (inner / "0.png").unlink()
+    states.append(state())
+    assert len({*map(tuple, states)}) == len(states)
 
 
 def test_masks_that_are_evaluated():

@@ -217,6 +217,17 @@ def test_a_full_disk_is_reported_before_anything_is_computed(folder, monkeypatch
     assert list((folder / "full").iterdir()) == []
 
 
+def test_only_shards_of_the_split_as_it_is_cut_now_count_as_there(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 10, 1000))
+    for name in ("val-00", "train-000", "train-07"):
+        (tmp_path / f"{name}.safetensors").write_bytes(bytes(5000))
+    with pytest.raises(InputError, match=r"0\.0 GB are there"):
+        cache_features.check_room(tmp_path, ["train-00", "train-01"], 5000, 10)
+    (tmp_path / "train-01.safetensors").write_bytes(bytes(4000))
+    cache_features.check_room(tmp_path, ["train-00", "train-01"], 5000, 10)
+
+
 def test_values_beyond_half_precision_are_refused(tmp_path):
     shape = FeatureShape(1, (1,), 1)
     with (
@@ -255,9 +266,46 @@ def test_trainings_of_one_backbone_share_their_features():
     assert any(re.fullmatch(pattern, job) for pattern in made.job_patterns)
 
 
-def test_a_method_that_goes_on_from_a_network_cannot_use_them():
-    with pytest.raises(InputError, match="goes on from another's network"):
-        _ = plan(methods=["recam"], train_recam=CACHED).feature_sets
+MLP = {"segmenter": "mlp", **CACHED}
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "advice"),
+    [
+        (
+            {"methods": ["recam"], "train_recam": CACHED},
+            "train_recam",
+            "goes on from another's network",
+        ),
+        (
+            {"methods": ["mine"], "variants": {"mine": {"method": "recam", **CACHED}}},
+            "variants.mine",
+            "goes on from another's network",
+        ),
+        (
+            {"methods": ["clip_cam"], "train_clip_cam": CACHED},
+            "train_clip_cam",
+            "is not trained",
+        ),
+        ({"train_segmentation": MLP}, "train_segmentation", "give it `levels: 1`"),
+        (
+            {"boundary": {"enabled": True, "train": CACHED}},
+            "boundary.train",
+            "the last one alone is stored",
+        ),
+    ],
+)
+def test_where_they_cannot_be_used_planning_says_so(values, key, advice):
+    with pytest.raises(InputError) as refused:
+        plan(**values)
+    message = str(refused.value)
+    assert message.startswith(f"{key}.training.features.cache: ") and advice in message
+    assert message.endswith("leave `cache` out")
+
+
+def test_where_they_would_not_be_used_nothing_is_refused():
+    one = plan(methods=["cam"], train_segmentation={**MLP, "levels": 1}, train_recam=CACHED)
+    assert len(one.feature_sets) == 1
 
 
 def test_a_tenth_of_a_million_numbers_are_learnt_on_a_small_transformer():

@@ -138,3 +138,13 @@ def test_baselines_by_hand() -> None:
     found, _, shares = baselines.mixture(baselines.centres(GRID), three)
     assert np.allclose(found, [0.1, 0.5, 0.9], atol=0.03) and shares.sum() == pytest.approx(1)
     assert baselines.Otsu().choose(statistics, ()) == otsu(statistics)
+
+
+def test_an_image_of_one_activation_has_the_threshold_of_all() -> None:
+    counts = np.zeros(len(GRID) + 1, np.int64)
+    counts[30] = 100
+    rule = baselines.OtsuPerImage()
+    assert rule.of_image(counts, gathered(), 0.4) is None
+    assert rule.of_image(np.zeros_like(counts), gathered(), 0.4) is None
+    counts[60] = 1
+    assert 0 < rule.of_image(counts, gathered(), 0.4) < 1

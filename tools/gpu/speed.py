@@ -218,7 +218,7 @@ def segmentation(material: Material) -> Speed:
                     yield one
 
             start = time.perf_counter()
-            for _ in predictions(network, ready(), settings, device, dtype, threads):
+            for _ in predictions(network, ready(), settings, device, dtype, threads, CLASSES):
                 pass
             return images, time.perf_counter() - start - waited
 

@@ -40,6 +40,11 @@ class SegmenterSettings(Choice):
         """The door of segmenters."""
         return SEGMENTERS
 
+    @property
+    def reads_pyramid(self) -> bool:
+        """Whether the network reads more of its backbone than the last map, which alone can be stored."""
+        return False
+
     @abstractmethod
     def build(self, backbone: "Backbone", classes: int) -> "nn.Module":
         """The network, freshly initialised: images [B, 3, H, W] → logits [B, classes + 1, h, w].

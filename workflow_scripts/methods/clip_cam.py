@@ -112,9 +112,10 @@ class ClipNetwork(nn.Module):
         self.register_buffer("projection", torch.zeros(dimension, backbone.channels))
 
     def probabilities(self, tokens: Tensor, texts: Tensor) -> Tensor:
-        """Of each text, for normalised tokens [..., D]: [..., len(texts)]."""
-        embedded = F.normalize(tokens.float() @ self.projection.T, dim=-1)
-        return (SHARPNESS * embedded @ texts.T).softmax(dim=-1)
+        """Of each text, for normalised tokens [..., D]: float32 [..., len(texts)]."""
+        with torch.autocast(tokens.device.type, enabled=False):
+            embedded = F.normalize(tokens.float() @ self.projection.T, dim=-1)
+            return (SHARPNESS * embedded @ texts.T).softmax(dim=-1)
 
     def gradient_maps(self, views: Tensor, texts: Tensor, labels: int) -> Tensor:
         """CLIP-ES's maps of the first texts: [B, 3, H, W] → [B, labels, h, w], ≥ 0."""
@@ -279,6 +280,8 @@ def embedded(names: Sequence[str], prompts: Sequence[str], clip: Any, tokenise: 
     """Embeddings of names: the mean over the prompts, normalised before and after, [len(names), D]."""
     found = []
     for name in names:
-        texts = F.normalize(clip.encode_text(tokenise([p.format(name) for p in prompts])), dim=-1)
+        # Not `format`: other braces of a prompt stay as they are.
+        filled = [prompt.replace("{}", name) for prompt in prompts]
+        texts = F.normalize(clip.encode_text(tokenise(filled)), dim=-1)
         found.append(F.normalize(texts.mean(dim=0), dim=0))
     return torch.stack(found)

@@ -66,11 +66,12 @@ class AttentionRecorder(TorchFunctionMode):
         total: Tensor | None = None
         heads = 0
         for query, key, scale in self._calls:
-            for head in range(query.shape[1]):
-                scores = query[:, head].float() @ key[:, head].float().mT * scale
-                attention = scores.softmax(dim=-1)[:, -cells:, -cells:]
-                total = attention if total is None else total.add_(attention)
-                heads += 1
+            with torch.autocast(query.device.type, enabled=False):
+                for head in range(query.shape[1]):
+                    scores = query[:, head].float() @ key[:, head].float().mT * scale
+                    attention = scores.softmax(dim=-1)[:, -cells:, -cells:]
+                    total = attention if total is None else total.add_(attention)
+                    heads += 1
         assert total is not None
         return total.div_(heads)
 
@@ -101,7 +102,8 @@ def feature_likeness(features: Tensor, temperature: float) -> Tensor:
     """
     check_cells(features.shape[-2] * features.shape[-1])
     cells = F.normalize(features.flatten(2).float(), dim=1)
-    return (cells.mT @ cells / temperature).softmax(dim=-1)
+    with torch.autocast(features.device.type, enabled=False):
+        return (cells.mT @ cells / temperature).softmax(dim=-1)
 
 
 def affinity(attention: Tensor) -> Tensor:
@@ -147,6 +149,7 @@ def spread(maps: Tensor, affinities: Tensor, box: float) -> Tensor:
     """
     inside = torch.stack([inside_boxes(one, box) for one in maps])
     cells = (maps.float() * inside).flatten(2).mT
-    for _ in range(STEPS):
-        cells = affinities @ cells
+    with torch.autocast(maps.device.type, enabled=False):
+        for _ in range(STEPS):
+            cells = affinities.float() @ cells
     return cells.mT.reshape(maps.shape)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from workflow_scripts.models.feature_maps import Backbone
 from workflow_scripts.models.views import normalised, resize, upload
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 # Width in pixels up to which a feature map of stride 16 has one column.
 NARROW = 16
@@ -50,10 +53,14 @@ def maps_at_scales(
         size = size_of_view(pictures[0].shape, scale, backbone)
         views = normalised(resize(pixels, *size), backbone.mean, backbone.std)
         batch = torch.cat([views, views.flip(-1)]) if flip else views
+        batch = batch.contiguous(memory_format=torch.channels_last)
         rows = [] if given is None else [torch.cat([given, given]) if flip else given]
+
+        def of_some(some: slice, arguments: Sequence[Tensor] = (batch, *rows)) -> list[Tensor]:
+            return [maps_of(*(argument[some] for argument in arguments))]
+
         with _exact_where_narrow(size[1], device):
-            batch = batch.contiguous(memory_format=torch.channels_last)
-            maps = in_halves(maps_of, batch, *rows).float()
+            maps = torch.cat(in_halves(of_some, len(batch))).float()
         if flip:
             maps = maps[: len(pictures)] + maps[len(pictures) :].flip(-1)
         merged.append(maps)
@@ -68,27 +75,29 @@ def size_of_view(shape: Sequence[int], scale: float, backbone: Backbone) -> tupl
     return sides[0], sides[1]
 
 
-def in_halves(maps_of: Callable[..., Tensor], *batch: Tensor) -> Tensor:
-    """Maps of a batch; where the GPU's memory does not suffice, of its halves one after the other.
+def in_halves(
+    compute: Callable[[slice], Sequence[Result]], count: int, first: int = 0
+) -> list[Result]:
+    """Results of images in a row; where the GPU's memory does not suffice, of halves one after the other.
 
     Args:
-        maps_of: From images [B, …], and what else is of them, to maps [B, …], each image on its own.
-        batch: Its arguments, of at least one image.
+        compute: Results of some of them, by their positions.
+        count: How many there are, at least one.
+        first: Position of the first.
 
     Raises:
         torch.OutOfMemoryError: The memory does not suffice for one image.
     """
-    images = len(batch[0])
     try:
-        return maps_of(*batch)
+        return list(compute(slice(first, first + count)))
     except torch.OutOfMemoryError:
-        if images == 1:
+        if count == 1:
             raise
     # Outside of the handler, which would keep the tensors of the failed attempt alive.
     torch.cuda.empty_cache()
-    logger.warning("out of GPU memory: going on with batches of %d", images // 2)
-    halves = zip(*(part.tensor_split([images // 2]) for part in batch), strict=True)
-    return torch.cat([in_halves(maps_of, *half) for half in halves])
+    half = count // 2
+    logger.warning("out of GPU memory: %d images in two halves", count)
+    return [*in_halves(compute, half, first), *in_halves(compute, count - half, first + half)]
 
 
 def _exact_where_narrow(width: int, device: torch.device) -> AbstractContextManager[object]:

@@ -4,11 +4,13 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from workflow_scripts.datasets.files import MASK_SUFFIXES, Folder
 from workflow_scripts.doors.backbone import BACKBONES
 from workflow_scripts.doors.method import METHODS, Reads
 from workflow_scripts.doors.usage import Use, code_of, plug_ins, uses
@@ -215,6 +217,26 @@ class Requests(Layout):
         """Folder of the regions that are merged into pseudo-masks, if there is one."""
         folder = self.settings.pseudo_masks.regions.folder
         return [folder] if folder is not None else []
+
+    @cached_property
+    def _state_of_regions(self) -> list[str]:
+        """Read once: all shards ask for it."""
+        suffixes = MASK_SUFFIXES | {".json"}
+        return [Folder.scan(Path(one), suffixes).state() for one in self.region_folder(None)]
+
+    def region_state(self, wildcards: Wildcards) -> list[str]:
+        """Number, names, sizes and times of the files of regions; the folder's own time says little.
+
+        Raises:
+            InputError: A file vanished meanwhile.
+        """
+        try:
+            return self._state_of_regions
+        except OSError as error:
+            raise InputError(
+                f"pseudo_masks.regions.folder: {error.filename}: {error.strerror}; leave the folder alone "
+                "while a run is planned"
+            ) from None
 
     @property
     def judged_split(self) -> str:

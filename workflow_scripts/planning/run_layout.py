@@ -48,6 +48,44 @@ class Layout:
                     f"{checkpoint_key(network)}: {file}: this run's own results are made anew; name "
                     "the run otherwise, or copy the file"
                 )
+        self._check_stored_features()
+
+    def _check_stored_features(self) -> None:
+        """See that `features.cache` is asked for only where a training can learn from stored features.
+
+        Raises:
+            InputError: Elsewhere; names the key, and says why not and what to do.
+        """
+        several = "reads several feature maps of its backbone, and the last one alone is stored"
+        trainings: list[tuple[str, Any, str | None]] = []
+        for name, (section, settings) in self._method_trainings.items():
+            why = None
+            if self.settings.entry(name).reads is Reads.NETWORK:
+                why = "this method goes on from another's network, whose backbone learns: take another method"
+            elif not self.settings.entry(name).trains:
+                why = "this method is not trained and reads no features: take another method"
+            trainings.append((section, settings, why))
+        segmenter = self.settings.train_segmentation
+        why = f"this network {several}: give it `levels: 1`" if segmenter.reads_pyramid else None
+        trainings.append(("train_segmentation", segmenter, why))
+        if self.settings.boundary.enabled:
+            why = f"the boundary network {several}: set `boundary.enabled: false`"
+            trainings.append(("boundary.train", self.settings.boundary.train, why))
+        for section, settings, why in trainings:
+            if why is not None and settings.training.features.cache:
+                raise InputError(f"{section}.training.features.cache: {why}, or leave `cache` out")
+
+    @cached_property
+    def _method_trainings(self) -> dict[str, tuple[str, Any]]:
+        """Section of the configuration and settings of each method that is trained here."""
+        return {
+            name: (
+                f"variants.{name}" if name in self.settings.variants else TRAIN + name,
+                self.settings.training(name),
+            )
+            for name in self.needed_networks
+            if name not in self.settings.checkpoints.files
+        }
 
     def _parts(self) -> int:
         """Shards of a split: those that the run has, or that pay on one machine, or that are asked for."""
@@ -246,12 +284,7 @@ class Layout:
     @cached_property
     def feature_sets(self) -> dict[str, CacheFeaturesSettings]:
         """Features that are stored for trainings, by the name of their folder."""
-        imported = self.settings.checkpoints.files
-        sections = {
-            TRAIN + name: self.settings.training(name)
-            for name in self.needed_networks
-            if name not in imported
-        }
+        sections = dict(self._method_trainings.values())
         sections["train_segmentation"] = self.settings.train_segmentation
         found = [stored_features(settings, section) for section, settings in sections.items()]
         return {one.folder: one for one in found if one is not None}

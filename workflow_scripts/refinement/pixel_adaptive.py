@@ -5,6 +5,7 @@ Transformers", CVPR 2022, section 3.4 and equations 10 and 11, with the constant
 local and has no compatibility of labels, so that it costs less than a dense CRF, and runs on any device.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ from workflow_scripts.settings.refinement import ParSettings
 NEIGHBOURS = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0))
 _TINY = 1e-8
 # Pixels whose affinities are held at once: 48 numbers each.
-BAND_PIXELS = 1 << 20
+PART_PIXELS = 1 << 20
 
 
 def refine(images: Tensor, maps: Tensor, settings: ParSettings) -> Tensor:
@@ -26,8 +27,8 @@ def refine(images: Tensor, maps: Tensor, settings: ParSettings) -> Tensor:
 
     The affinity of a pixel i to its neighbour j is softmax over j of −(|I_i − I_j| / (w₁ σ))², averaged over
     the colours, plus w₂ times softmax of −(|p_i − p_j| / (w₁ σ_p))²; σ is the standard deviation over the
-    neighbours. Beyond the border the image's last pixels go on. Large images are refined in bands of rows
-    that overlap as far as any value can travel: the result is the same but for rounding.
+    neighbours. Beyond the border the image's last pixels go on. Large images are refined in bands of rows,
+    wide ones in tiles, that overlap as far as any value can travel: the result is the same but for rounding.
 
     Args:
         images: float [B, 3, H, W]; the scale of the colours does not matter.
@@ -41,15 +42,40 @@ def refine(images: Tensor, maps: Tensor, settings: ParSettings) -> Tensor:
     reach = settings.iterations * max(settings.dilations)
     if not settings.iterations:
         return maps
-    rows = max(1, BAND_PIXELS // (width * len(images)) - 2 * reach)
-    if rows >= height or height <= 2 * reach:
-        return _refine(images, maps, settings)
-    parts = []
+    rows, columns = _parts(height, width, PART_PIXELS // len(images), reach)
+    bands = []
     for first in range(0, height, rows):
-        top, end = max(0, first - reach), min(height, first + rows + reach)
-        part = _refine(images[..., top:end, :], maps[..., top:end, :], settings)
-        parts.append(part[..., first - top : first - top + rows, :])
-    return torch.cat(parts, dim=-2)
+        down = _Span(first, rows, height, reach)
+        parts = []
+        for left in range(0, width, columns):
+            across = _Span(left, columns, width, reach)
+            seen = (..., down.seen, across.seen)
+            part = _refine(images[seen], maps[seen], settings)
+            parts.append(part[..., down.kept, across.kept])
+        bands.append(torch.cat(parts, dim=-1))
+    return torch.cat(bands, dim=-2)
+
+
+def _parts(height: int, width: int, pixels: int, reach: int) -> tuple[int, int]:
+    """Rows and columns of the parts that an image is refined in, each seen with a margin of `reach` around.
+
+    Bands where they are at least as high as tiles would be, so that what is computed is never much more than
+    what is kept: at most four times as much, where tiles are twice as large as the margin.
+    """
+    if height * width <= pixels:
+        return height, width
+    side = max(2 * reach, math.isqrt(pixels) - 2 * reach)
+    rows = pixels // width - 2 * reach
+    return (rows, width) if rows >= side else (side, side)
+
+
+class _Span:
+    """Rows or columns of a part: `seen` of the image, and `kept` of what is seen."""
+
+    def __init__(self, first: int, count: int, size: int, reach: int) -> None:
+        start = max(0, first - reach)
+        self.seen = slice(start, min(size, first + count + reach))
+        self.kept = slice(first - start, min(size, first + count) - start)
 
 
 def _refine(images: Tensor, maps: Tensor, settings: ParSettings) -> Tensor:

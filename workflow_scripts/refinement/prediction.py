@@ -69,6 +69,15 @@ def _is_large(image: np.ndarray, settings: EvaluateSegmentationSettings) -> bool
     return image.shape[0] * image.shape[1] * max(settings.scales) ** 2 > LARGE
 
 
+def _bytes_of_scores(
+    image: np.ndarray, classes: int, settings: EvaluateSegmentationSettings
+) -> int:
+    """Bytes of what `_scores` gives of an image: labels, or float32 probabilities where a CRF follows."""
+    pixels = image.shape[0] * image.shape[1]
+    probabilities = settings.refine and pixels <= LARGE
+    return pixels * (classes + 1) * np.float32().nbytes if probabilities else pixels
+
+
 def _scores(
     network: Any,
     images: Sequence[np.ndarray],
@@ -153,8 +162,18 @@ def predictions(
     device: torch.device,
     dtype: torch.dtype,
     threads: int,
+    classes: int,
 ) -> Iterator[tuple[Key, np.ndarray, np.ndarray]]:
     """Labels of many images, in order; see `training/inference_pipeline.py`.
+
+    Args:
+        network: See `load_segmentation`.
+        images: Keys, and images uint8 [H, W, 3].
+        settings: Scales, and whether a CRF follows.
+        device: Where the network is.
+        dtype: See `inference_dtype`.
+        threads: Of the CRF.
+        classes: How many the network tells apart, the background not counted.
 
     Yields:
         Key, image and labels, see `predict`.
@@ -177,7 +196,10 @@ def predictions(
         key, image, scores = one
         return key, image, _labels(image, scores, settings)
 
-    scored = in_batches(images, seen, kind, lambda one: one[1].nbytes)
+    def weight(one: tuple[Key, np.ndarray]) -> int:
+        return one[1].nbytes + _bytes_of_scores(one[1], classes, settings)
+
+    scored = in_batches(images, seen, kind, weight)
     if not settings.refine:
         return scored
     return in_threads(labelled, scored, threads, lambda one: one[1].nbytes + one[2].nbytes)

@@ -44,6 +44,11 @@ class MlpDecoder(SegmenterSettings):
         augmentation=AugmentationSettings(resize="scale", resize_range=(0.5, 2.0), crop=512),
     )
 
+    @property
+    def reads_pyramid(self) -> bool:
+        """With one level it does not."""
+        return self.levels > 1
+
     def build(self, backbone: "Backbone", classes: int) -> "nn.Module":
         """See `SegmenterSettings`."""
         from workflow_scripts.models.segmentation import PyramidDecoder

@@ -9,7 +9,6 @@ and batches are a function of the images alone, never of how fast anything is, a
 in number and in bytes. What a reader or the writer raises ends the stage, as it is.
 """
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -25,8 +24,7 @@ from workflow_scripts.datasets.images import read_image
 from workflow_scripts.datasets.index import ImageRecord
 from workflow_scripts.datasets.parallel import MOST_WAITING, in_threads
 from workflow_scripts.errors import InputError
-
-logger = logging.getLogger(__name__)
+from workflow_scripts.models.multi_scale import in_halves
 
 Element = TypeVar("Element")
 Result = TypeVar("Result")
@@ -138,7 +136,8 @@ def in_batches(
     def compute(key: Hashable) -> None:
         positions = waiting.pop(key)
         chosen = [held.pop(position)[0] for position in positions]
-        done.update(zip(positions, in_halves(together, chosen), strict=True))
+        results = in_halves(lambda some: together(chosen[some]), len(chosen))
+        done.update(zip(positions, results, strict=True))
 
     def ready() -> Iterator[Result]:
         nonlocal given
@@ -160,26 +159,6 @@ def in_batches(
     for key in list(waiting):
         compute(key)
         yield from ready()
-
-
-def in_halves(
-    together: Callable[[list[Element]], Sequence[Result]], elements: list[Element]
-) -> list[Result]:
-    """Results of elements; where the GPU's memory does not suffice, of halves one after the other.
-
-    Raises:
-        torch.OutOfMemoryError: It does not suffice for one.
-    """
-    try:
-        return list(together(elements))
-    except torch.OutOfMemoryError:
-        if len(elements) == 1:
-            raise
-    # Outside of the handler: until it ends, the error holds what filled the memory.
-    torch.cuda.empty_cache()
-    half = len(elements) // 2
-    logger.warning("out of GPU memory: %d images in two halves", len(elements))
-    return [*in_halves(together, elements[:half]), *in_halves(together, elements[half:])]
 
 
 def one_by_one(
