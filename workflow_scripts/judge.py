@@ -17,8 +17,9 @@ import csv
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,13 @@ from workflow_scripts.judging.predicted_quality import (
     published,
 )
 from workflow_scripts.storage.atomic import atomic_path
+from workflow_scripts.storage.masks import MaskReader
 
 logger = logging.getLogger(__name__)
 
 SHOWN = 5
+# Shards that are open at a time: a system allows a process 1024 files, some as few as 256.
+MOST_OPEN = 64
 
 
 class Files(StageFiles):
@@ -68,7 +72,15 @@ class Files(StageFiles):
         None, description="instead of images, labels and classes: index.csv of a prepared dataset"
     )
     split: str | None = Field(None, description="split of that index; all images if left out")
+    shards: tuple[str, ...] = Field(
+        (),
+        description="names of the shards to read in each folder of masks, train-00 train-01 …; all that is "
+        "there if left out",
+    )
     out: Path | None = Field(None, description="folder to write the tables to")
+
+
+Opener = Callable[[Path], MaskReader]
 
 
 @dataclass(frozen=True)
@@ -167,6 +179,33 @@ def _reader(masks: Masks, folder: Path, image: JudgedImage) -> np.ndarray:
     )
 
 
+def masks_of_shards(folder: Path, shards: Sequence[str], opened: Opener) -> Masks:
+    """Return a function that reads each mask of some shards in a folder, whatever else lies there.
+
+    Args:
+        folder: Where they lie, `{shard}.zip`.
+        shards: Their names.
+        opened: Opens a shard.
+
+    Raises:
+        InputError: A shard is missing or damaged, or an image is in two of them.
+    """
+    masks: Masks = {}
+    for path in (folder / f"{shard}.zip" for shard in shards):
+        for image_id in opened(path).ids:
+            if image_id in masks:
+                raise InputError(
+                    f"{path}: holds a mask of image {image_id}, as another of --shards does; name the shards "
+                    "of one number of parts"
+                )
+            masks[image_id] = partial(_read_mask, opened, path, image_id)
+    return masks
+
+
+def _read_mask(opened: Opener, path: Path, image_id: str) -> np.ndarray:
+    return opened(path).read(image_id)
+
+
 def gathered(
     files: Files, classes: Sequence[str], images: Sequence[JudgedImage]
 ) -> tuple[list[SetOfMasks], np.ndarray]:
@@ -175,7 +214,12 @@ def gathered(
     Raises:
         InputError: A mask is missing, of another size than its image, or holds an unknown value.
     """
-    folders = [masks_below(folder) for folder in files.masks]
+    # A shard that is let go of is closed by the last thread that reads from it.
+    opened = lru_cache(MOST_OPEN)(MaskReader)
+    folders = [
+        masks_of_shards(folder, files.shards, opened) if files.shards else masks_below(folder)
+        for folder in files.masks
+    ]
     for folder, masks in zip(files.masks, folders, strict=True):
         for image in images:
             if not any(key in masks for key in image.keys):

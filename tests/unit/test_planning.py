@@ -42,6 +42,14 @@ def test_shards_are_named_in_order_and_once():
     assert plan(shards=12).shard_flags(names) == "--split train_aug --shard 7 --shards 12"
 
 
+def test_judge_is_given_the_shards_of_its_split():
+    made = plan(shards=2, methods=["cam"], thresholds=[0.5])
+    folder = "results/demo/0/cam/t0.50/pseudo_masks"
+    assert made.judged_masks == [f"{folder}/train-00.zip", f"{folder}/train-01.zip"]
+    flags = f"--masks {folder} --names 0/cam/t0.50 --split train --shards train-00 train-01"
+    assert made.judged_flags == flags
+
+
 def test_every_trial_has_its_own_seed():
     made = plan(seed=10, trials=3, splits={"training": ["train", "train_aug"]})
     flags = [made.training_flags(wildcards(trial=str(trial))) for trial in made.trials]

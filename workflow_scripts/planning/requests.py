@@ -244,10 +244,11 @@ class Requests(Layout):
 
     @property
     def judged_flags(self) -> str:
-        """Sets, their names and their split, as flags."""
+        """Sets, their names, their split and its shards, as flags: shards of other cuts may lie there too."""
         sets = self._judged()
         names, folders = (" ".join(map(shlex.quote, words)) for words in (sets, sets.values()))
-        return f"--masks {folders} --names {names} --split {self.judged_split}"
+        split = f"--split {self.judged_split} --shards {' '.join(self.shards(self.judged_split))}"
+        return f"--masks {folders} --names {names} {split}"
 
     def shard_flags(self, wildcards: Wildcards) -> str:
         """`--split … --shard … --shards …` for the wildcard {shard}."""
