@@ -299,8 +299,6 @@ class Requests(Layout):
     def record_state(self) -> None:
         """Write that file where the state has changed: `--rerun-triggers mtime` looks at nothing but times.
 
-        On one machine also what the splits are cut into.
-
         Raises:
             InputError: The folder of results cannot be written to.
         """
@@ -310,12 +308,14 @@ class Requests(Layout):
             if not path.is_file() or path.read_text(encoding="utf-8") != content:
                 with atomic_path(path) as temporary:
                     temporary.write_text(content, encoding="utf-8")
-            if self.settings.one_machine:
-                keep_parts(path.parent, self.most_shards, self.settings.shards)
         except OSError as error:
             raise InputError(
                 f"results: {self.folder}: cannot be written to ({error.strerror}); name another folder"
             ) from None
+
+    def record_parts(self) -> None:
+        """Write what the splits are cut into, for one machine to go on with; when jobs start, not before."""
+        keep_parts(Path(self.folder), self.most_shards, self.settings.shards)
 
     @staticmethod
     def weights_state(files: Callable[[Wildcards], list[str]]) -> Callable[[Wildcards], list[str]]:
