@@ -50,6 +50,7 @@ from workflow_scripts.storage.masks import MaskReader
 logger = logging.getLogger(__name__)
 
 SHOWN = 5
+JUDGED, TABLES = "judged.json", ("sets", "classes", "images")
 # Shards that are open at a time: a system allows a process 1024 files, some as few as 256.
 MOST_OPEN = 64
 
@@ -78,6 +79,16 @@ class Files(StageFiles):
         "there if left out",
     )
     out: Path | None = Field(None, description="folder to write the tables to")
+
+    @property
+    def owned(self) -> Path | None:
+        """The output that only one job may write at a time, and the last that is written."""
+        return None if self.out is None else self.out / JUDGED
+
+    @property
+    def beside(self) -> tuple[Path, ...]:
+        """The tables."""
+        return () if self.out is None else tuple(self.out / f"{name}.csv" for name in TABLES)
 
 
 Opener = Callable[[Path], MaskReader]
@@ -336,7 +347,7 @@ def tables(result: Result) -> dict[str, list[dict[str, Any]]]:
             }
             for i, image in enumerate(result.images)
         ]
-    return {"sets": sets, "classes": classes, "images": images}
+    return dict(zip(TABLES, (sets, classes, images), strict=True))
 
 
 def _points(name: str, estimate: Estimate) -> dict[str, float]:
@@ -352,8 +363,9 @@ def _rounded(value: float) -> float | None:
 
 
 def write(folder: Path, result: Result) -> None:
-    """Write the tables, each whole or not at all."""
+    """Write the tables, each whole or not at all; judged.json is there only beside its own tables."""
     found = tables(result)
+    (folder / JUDGED).unlink(missing_ok=True)
     for name, rows in found.items():
         with (
             atomic_path(folder / f"{name}.csv") as temporary,
@@ -370,7 +382,7 @@ def write(folder: Path, result: Result) -> None:
         ],
         **found,
     }
-    with atomic_path(folder / "judged.json") as temporary:
+    with atomic_path(folder / JUDGED) as temporary:
         text = json.dumps(content, ensure_ascii=False, indent=1)
         temporary.write_text(text + "\n", encoding="utf-8")
 

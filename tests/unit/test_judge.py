@@ -218,6 +218,20 @@ def test_known_degradations_are_ranked_rightly(
     assert sorted(int(row["look"]) for row in images) == list(range(1, 17))
 
 
+def test_no_result_of_before_stands_beside_new_tables(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = judge(regions((0, 0, 0.5, True), (0, 1, 0.5, True)), 1, 1)
+    result = stage.Result(("a",), ("cat",), ("one",), (own,), np.array([np.nan]))
+    stage.write(tmp_path, result)
+    whole = ["classes.csv", "images.csv", "judged.json", "sets.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == whole
+    monkeypatch.setattr(stage, "_pairs", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        stage.write(tmp_path, result)
+    assert not (tmp_path / "judged.json").exists()
+
+
 def test_a_set_alone_is_judged_too(scenes: Path, tmp_path: Path) -> None:
     values = {}
     for name in ("right", "grown8", "noisy", "blob"):

@@ -48,6 +48,9 @@ def test_judge_is_given_the_shards_of_its_split():
     assert made.judged_masks == [f"{folder}/train-00.zip", f"{folder}/train-01.zip"]
     flags = f"--masks {folder} --names 0/cam/t0.50 --split train --shards train-00 train-01"
     assert made.judged_flags == flags
+    files = [Path(file).name for file in (*made.judged, *made.judged_tables)]
+    assert files == ["judged.json", "sets.csv", "classes.csv", "images.csv"]
+    assert plan(methods=["full"]).judged_tables == []
 
 
 def test_every_trial_has_its_own_seed():

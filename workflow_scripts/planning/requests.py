@@ -237,6 +237,12 @@ class Requests(Layout):
         return [self.path("judged", "judged.json")] if self._judged() else []
 
     @property
+    def judged_tables(self) -> list[str]:
+        """The same as tables, from the same job."""
+        names = ("sets.csv", "classes.csv", "images.csv")
+        return [self.path("judged", name) for name in names] if self._judged() else []
+
+    @property
     def judged_masks(self) -> list[str]:
         """Shards of all pseudo-masks that are judged."""
         shards = self.shards(self.judged_split)
