@@ -49,7 +49,10 @@ class Files(PluggedFiles):
         None, description="images.csv of `judge`: label in the order in which to look at the images"
     )
     first: int | None = Field(
-        None, ge=1, description="label so many images alone, the first of the order or of the table"
+        None,
+        ge=1,
+        description="label so many images alone, the first of the order or of the table; --out may not hold "
+        "masks of others",
     )
 
 
@@ -117,7 +120,12 @@ def work(files: Files, settings: LabelSettings) -> None:
     if files.order is not None:
         names = in_order(files.order, names)
     names = names[: files.first]
-    writer = AnnotationWriter(files.out, labeller.classes, [places[name][0] for name in names])
+    writer = AnnotationWriter(
+        files.out,
+        labeller.classes,
+        [places[name][0] for name in names],
+        replaces=files.first is None,
+    )
 
     def readable() -> Iterator[Shown]:
         sources = {name: folder.files[name] for name in names}
