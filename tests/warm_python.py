@@ -99,7 +99,10 @@ def _look_after(caller: socket.socket, program: str) -> None:
     streams.frombytes(control[0][2])
     request = b""
     while len(request) < int.from_bytes(head, "big"):
-        request += caller.recv(1 << 20)
+        part = caller.recv(1 << 20)
+        if not part:
+            os._exit(1)  # the caller was killed meanwhile
+        request += part
     words, folder, environment, limits = json.loads(request)
     child = os.fork()
     if child == 0:

@@ -16,10 +16,11 @@ from pydantic import Field
 
 from workflow_scripts.console.progress import progress
 from workflow_scripts.console.stage import NoSettings, StageFiles, run_stage
-from workflow_scripts.datasets.files import IMAGE_SUFFIXES, Folder
+from workflow_scripts.datasets.files import IMAGE_SUFFIXES, Folder, unique_names
 from workflow_scripts.datasets.index import read_classes
 from workflow_scripts.datasets.mask_formats import COMMAND, FORMATS, READABLE, readers
 from workflow_scripts.datasets.result_folder import ResultFolder
+from workflow_scripts.datasets.table import make_ids
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.truth import masks_below
 from workflow_scripts.storage.masks import IGNORE
@@ -51,10 +52,12 @@ def image_names(folder: Path | None, names: Sequence[str]) -> dict[str, str]:
     """
     if folder is None:
         return {name: f"{name}.jpg" for name in names}
+    photographs = list(Folder.scan(folder, IMAGE_SUFFIXES).files)
     found: dict[str, set[str]] = {}
-    for file in Folder.scan(folder, IMAGE_SUFFIXES).files:
-        # A mask may carry the whole name of its image: cat.jpg.png belongs to cat.jpg.
-        for name in (PurePosixPath(file).with_suffix("").as_posix(), file):
+    for file, image_id in zip(photographs, make_ids(photographs), strict=True):
+        # A mask is called as its image: cat.png or, where there are several, cat.jpg.png; the workflow's
+        # own are called by the image's id, without folders.
+        for name in {PurePosixPath(file).with_suffix("").as_posix(), file, image_id}:
             found.setdefault(name, set()).add(file)
     missing = [name for name in names if name not in found]
     if missing:
@@ -78,12 +81,18 @@ def work(files: Files, settings: NoSettings) -> None:
     masks = (
         dict(readers(files.source, classes, files.masks))
         if files.source in tools
-        else masks_below(files.masks)
+        else masks_below(files.masks, classes)
     )
     names = list(masks)
     images = image_names(files.images, names)
     writer = FORMATS[files.to](classes)
-    results = ResultFolder(files.out, COMMAND, writer.files(names))
+    # Back beside the photographs, masks have their names, as a dataset wants them.
+    called = {name: name for name in names}
+    if files.to == "masks" and files.images is not None:
+        photographs = list(Folder.scan(files.images, IMAGE_SUFFIXES).files)
+        own = dict(zip(photographs, unique_names(photographs), strict=True))
+        called = {name: own[image] for name, image in images.items()}
+    results = ResultFolder(files.out, COMMAND, writer.files(list(called.values())))
     for name in progress(names, description=COMMAND):
         mask = masks[name]()
         strange = np.setdiff1d(mask, [*range(len(classes) + 1), IGNORE])
@@ -92,7 +101,7 @@ def work(files: Files, settings: NoSettings) -> None:
                 f"{files.masks}: mask {name!r} has the value {strange[0]}; expected 0 to {len(classes)}, as"
                 f" {files.classes} lists the classes, or {IGNORE}. Give the list that it was made with."
             )
-        writer.write(results, name, images[name], mask)
+        writer.write(results, called[name], images[name], mask)
     writer.finish(results)
     results.finish()
 

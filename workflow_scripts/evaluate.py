@@ -1,11 +1,11 @@
 """Compare a folder of predicted masks with a folder of true ones.
 
-Masks are indexed or grey images without loss, or in the colours of VOC's palette: 0 background, classes
-from 1, 255 ignored. Files are paired by their path below the two folders; every true mask needs a
-prediction. The folder of predictions may hold shards of the workflow (zip) instead. Prints, and writes
-if asked, mIoU, IoU of each class, pixel accuracy, boundary IoU and the kinds of errors, the same figures
-as the workflow's. Pixels whose truth is 255 never count; the mean is over the classes that occur in truth
-or prediction.
+Masks are indexed or grey images without loss, or in colours, of a `labelmap.txt` or of VOC's palette: 0
+background, classes from 1, 255 ignored. Files are paired by their path below the two folders; every true mask
+needs a prediction. The folder of predictions may hold shards of the workflow (zip) instead. Prints, and
+writes if asked, mIoU, IoU of each class, pixel accuracy, boundary IoU and the kinds of errors, the same
+figures as the workflow's. Pixels whose truth is 255 never count; the mean is over the classes that occur in
+truth or prediction.
 """
 
 import json
@@ -21,6 +21,7 @@ from pydantic import Field
 from workflow_scripts.console.progress import progress
 from workflow_scripts.console.stage import StageFiles, run_stage
 from workflow_scripts.datasets.index import MAX_CLASSES, read_classes
+from workflow_scripts.datasets.label_map import find_label_map, masks_in
 from workflow_scripts.datasets.parallel import in_threads
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.confusion import BoundaryIou, Confusion
@@ -133,12 +134,16 @@ def _show(value: float | None) -> str:
 
 def work(files: Files, settings: EvaluateSettings) -> None:
     """Compare the folders, print the figures and write them if asked."""
-    predictions, truths = masks_below(files.pred), masks_below(files.truth)
+    known = None if files.classes is None else list(read_classes(files.classes))
+    for folder in (files.pred, files.truth):
+        if known is None and (label_map := find_label_map(masks_in(folder))):
+            raise InputError(
+                f"{label_map}: colours stand for names there, whose numbers may be others in the other"
+                " folder; give `--classes`, the classes.csv of the run or dataset"
+            )
+    predictions, truths = (masks_below(folder, known) for folder in (files.pred, files.truth))
     names = pair(predictions, truths, files.pred, files.truth)
-    if files.classes is None:
-        classes = [f"class {number}" for number in range(1, MAX_CLASSES + 1)]
-    else:
-        classes = list(read_classes(files.classes))
+    classes = known or [f"class {number}" for number in range(1, MAX_CLASSES + 1)]
     confusion, boundary = compare(names, predictions, truths, len(classes), files.threads)
     result = figures(confusion, boundary, ["background", *classes], settings)
     if files.out is not None:

@@ -44,7 +44,7 @@ def work(files: Files, settings: NoSettings) -> None:
     index, records = files.read()
 
     def read(record: ImageRecord) -> tuple[ImageRecord, np.ndarray, bool]:
-        return record, *read_seed(files.masks, record, len(index.classes))
+        return record, *read_seed(files.masks, record, index.classes)
 
     composition = SeedPixels()
     odd: list[str] = []

@@ -23,6 +23,8 @@ from workflow_scripts.console.stage import StageFiles, run_stage
 from workflow_scripts.datasets.files import MASK_SUFFIXES, Folder, file_path, images_below
 from workflow_scripts.datasets.images import check_mask, read_image, read_mask
 from workflow_scripts.datasets.index import MAX_CLASSES
+from workflow_scripts.datasets.label_map import NAME as LABEL_MAP
+from workflow_scripts.datasets.label_map import find_label_map, masks_in
 from workflow_scripts.datasets.parallel import ordered_map
 from workflow_scripts.datasets.result_folder import ResultFolder
 from workflow_scripts.datasets.table import find_masks
@@ -109,7 +111,8 @@ def work(files: Files, settings: ResizeSettings) -> None:
     inside = files.root / settings.images
     source = inside if inside.is_dir() else files.root
     found = images_below(source, out=files.output)
-    masks = files.root / settings.masks
+    masks = masks_in(files.root / settings.masks)
+    label_map = find_label_map(masks) if masks.is_dir() else None
     mask_files = Folder(masks, {})
     if masks.is_dir():
         mask_files = Folder.scan(masks, MASK_SUFFIXES)
@@ -122,6 +125,7 @@ def work(files: Files, settings: ResizeSettings) -> None:
     place = Path(settings.images) if source == inside else Path()
     tasks: list[tuple[Path, Path | None, Path, Path | None]] = []
     planned = [Path(settings.labels)] if table.is_file() else []
+    planned += [Path(settings.masks, LABEL_MAP)] if label_map else []
     for name, mask in zip(names, of_image, strict=True):
         target, mask_target = place / file_path(name), None
         if mask is not None:
@@ -138,7 +142,11 @@ def work(files: Files, settings: ResizeSettings) -> None:
     if table.is_file():
         with atomic_path(results.path(Path(settings.labels))) as temporary:
             shutil.copyfile(table, temporary)
-    else:
+    if label_map:
+        # Its order is that of the numbers in the masks.
+        with atomic_path(results.path(Path(settings.masks, LABEL_MAP))) as temporary:
+            shutil.copyfile(label_map, temporary)
+    if not table.is_file():
         logger.info("%s: no such table; photographs and masks alone are reduced", table)
     results.finish()
     logger.info(

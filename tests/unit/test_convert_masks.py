@@ -207,6 +207,59 @@ def test_values_beyond_the_classes_and_missing_photographs_are_named(made, capsy
     assert "no photograph for 6 of 6 masks" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ({"image": "/data/upload/1/abc-cat.jpg"}, "abc-cat"),
+        ({"image": "/data/local-files/?d=walks/cat.jpg"}, "walks/cat"),
+    ],
+)
+def test_nothing_is_written_outside_whatever_an_export_says(made, data, name):
+    task = {"data": {**data, "height": 1, "width": 1}}
+    (made / "export").mkdir()
+    (made / "export/project.json").write_text(json.dumps([task]))
+    assert convert(made, "export", "masks", "back", "label_studio") == 0
+    assert list((made / "back").rglob("*.png")) == [made / "back" / f"{name}.png"]
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x"])
+def test_a_name_that_leads_outside_is_refused(made, capsys, name):
+    task = {"data": {"image": "a.jpg", "name": name, "height": 1, "width": 1}}
+    (made / "export").mkdir()
+    (made / "export/project.json").write_text(json.dumps([task]))
+    assert convert(made, "export", "masks", "back", "label_studio") == 2
+    assert "would lie outside" in capsys.readouterr().err
+    assert not (made / "x.png").exists() and not (made / "back").exists()
+
+
+def test_masks_by_ids_find_photographs_in_folders_and_go_back_beside_them(tmp_path):
+    for name in ("sub/cat.jpg", "dog.jpg", "dog.png"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (2, 2)).save(path)
+    (tmp_path / "classes.csv").write_text("name\ndog\ncat\n")
+    (tmp_path / "masks").mkdir()
+    for image_id in ("sub_cat", "dog.png"):
+        (tmp_path / f"masks/{image_id}.png").write_bytes(encode_mask(np.ones((2, 2), np.uint8)))
+    images = ["--images", str(tmp_path / "photos")]
+    assert convert(tmp_path, "masks", "labelme", "there", "masks", *images) == 0
+    assert json.loads((tmp_path / "there/sub_cat.json").read_text())["imagePath"] == "cat.jpg"
+    assert convert(tmp_path, "there", "masks", "back", "labelme", *images) == 0
+    back = tmp_path / "back"
+    assert set(back.rglob("*.png")) == {back / "sub/cat.png", back / "dog.png.png"}
+
+
+def test_the_classes_of_a_label_map_go_by_name(made):
+    assert convert(made, "masks", "cvat", "there") == 0
+    (made / "classes.csv").write_text("name\ncat\ndog\n")
+    assert convert(made, "there", "masks", "back") == 0
+    assert read_mask(made / "back/walks/hole.png").tolist() == [
+        [2, 2, 2, 0],
+        [2, 0, 2, 0],
+        [2, 2, 2, 1],
+    ]
+
+
 def test_photographs_of_one_stem_need_whole_names(tmp_path):
     for name in ("cat.jpg", "cat.png", "dog.jpg"):
         Image.new("RGB", (2, 2)).save(tmp_path / name)

@@ -98,7 +98,7 @@ def test_missing_and_damaged_files(tmp_path, record):
     with pytest.raises(InputError, match="not a readable array"):
         read_activations(tmp_path, record, 5, "none")
     with pytest.raises(InputError, match=r"no file a\.b é\.png"):
-        read_seed(tmp_path, record, 5)
+        read_seed(tmp_path, record, list("abcde"))
 
 
 def test_hard_activations_give_the_mask_back():

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from workflow_scripts.datasets.label_map import NAME as LABEL_MAP
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.file_state import file_state
 
@@ -170,6 +171,8 @@ class _Scan:
                     waiting.append((Path(entry.path), f"{name}/"))
 
     def _file(self, entry: os.DirEntry[str], name: str) -> None:
+        if entry.name == LABEL_MAP:
+            return  # it is read, beside the masks
         reason = self._why_not(entry, name)
         if reason is None:
             self.files[name] = Path(entry.path)

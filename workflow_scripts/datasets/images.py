@@ -1,6 +1,6 @@
 """Reading photographs and label masks from files, whatever their kind, and checking them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from workflow_scripts.datasets.label_map import label_map_of
+from workflow_scripts.datasets.label_map import LabelMap, label_map_of
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.masks import IGNORE, voc_palette
 
@@ -161,13 +161,18 @@ def _eight_bits(values: np.ndarray, path: Path | str) -> np.ndarray:
     return (values.astype(np.int64) * 255 // white).astype(np.uint8)
 
 
-def read_mask(path: Path | str) -> np.ndarray:
+def read_mask(path: Path | str, classes: Sequence[str] | None = None) -> np.ndarray:
     """Return a label mask as uint8[H, W]: 0 background, i the i-th class, 255 ignored.
 
     Class numbers are the indices of an indexed image, the values of a grey one of 1 to 16 bits, and of one
     in colours the numbers of those colours: in the annotation tool's `labelmap.txt` where one lies with the
     masks (`datasets/label_map.py`), else in VOC's palette, in which `predict` and `label` write too; if
     it has other colours and all are grey, their values.
+
+    Args:
+        path: The file.
+        classes: Names of the classes whose numbers are wanted, for masks in the colours of a label map; by
+            default the label map's own.
 
     Raises:
         InputError: The file is missing or damaged, or its values have no meaning, or two.
@@ -183,7 +188,7 @@ def read_mask(path: Path | str) -> np.ndarray:
         if image.mode == "F" or image.mode.startswith("I"):
             return _numbers(np.asarray(image), path)
         if image.mode in ("RGB", "RGBA", "PA"):
-            return _coloured(np.array(image.convert("RGBA")), path)
+            return _coloured(np.array(image.convert("RGBA")), path, classes)
         if image.mode == "LA":
             raise InputError(
                 f"{path}: the mask is grey with transparency, so that its values may be the brightness"
@@ -220,7 +225,7 @@ def _numbers(values: np.ndarray, path: Path | str) -> np.ndarray:
     return values.astype(np.uint8)
 
 
-def _coloured(pixels: np.ndarray, path: Path | str) -> np.ndarray:
+def _coloured(pixels: np.ndarray, path: Path | str, classes: Sequence[str] | None) -> np.ndarray:
     """Class numbers of colours uint8[H, W, 4]."""
     packed = pixels.view(np.uint32)[..., 0]
     found, where = np.unique(packed, return_inverse=True)
@@ -233,15 +238,8 @@ def _coloured(pixels: np.ndarray, path: Path | str) -> np.ndarray:
         )
     label_map = label_map_of(Path(path))
     if label_map is not None:
-        shown = [tuple(colour) for colour in colours[:, :3].tolist()]
-        strange = [colour for colour in shown if colour not in label_map.numbers]
-        if strange:
-            raise InputError(
-                f"{path}: the mask's colour {strange[0]} is not in {label_map.path}. Add a line for its"
-                " class there, or correct the mask."
-            )
-        of_colours = [label_map.numbers[colour] for colour in shown]
-        return np.array(of_colours, np.uint8)[where.reshape(packed.shape)]
+        of_colours = _by_label_map(colours, label_map, path, classes)
+        return of_colours[where.reshape(packed.shape)]
     numbers = _colour_numbers(colours[:, :3])
     grey = (colours[:, :3] == colours[:, :1]).all()
     if (numbers < 0).any():
@@ -253,6 +251,29 @@ def _coloured(pixels: np.ndarray, path: Path | str) -> np.ndarray:
             )
         numbers = colours[:, 0].astype(np.int64)
     return numbers.astype(np.uint8)[where.reshape(packed.shape)]
+
+
+def _by_label_map(
+    colours: np.ndarray, label_map: LabelMap, path: Path | str, classes: Sequence[str] | None
+) -> np.ndarray:
+    """Class numbers uint8[n] of colours uint8[n, 4], as a label map has them."""
+    known = label_map.numbers if classes is None else label_map.numbers_for(classes)
+    found = []
+    for red, green, blue in colours[:, :3].tolist():
+        number = known.get((red, green, blue))
+        if number is None:
+            raise InputError(
+                f"{path}: the mask's colour {(red, green, blue)} is not in {label_map.path}. Add a line for"
+                " its class there, or correct the mask."
+            )
+        if number < 0:
+            name = label_map.classes[label_map.numbers[red, green, blue] - 1]
+            raise InputError(
+                f"{path}: the mask shows {name!r}, as {label_map.path} says of its colour, which is none of"
+                f" the classes {', '.join(classes or ())}. Give the list that the masks were made with."
+            )
+        found.append(number)
+    return np.array(found, np.uint8)
 
 
 def _colour_numbers(colours: np.ndarray) -> np.ndarray:

@@ -64,7 +64,7 @@ def read_activations(folder: Path, record: ImageRecord, classes: int, normalise:
     return stored.clip(0, 1)
 
 
-def read_seed(folder: Path, record: ImageRecord, classes: int) -> tuple[np.ndarray, bool]:
+def read_seed(folder: Path, record: ImageRecord, classes: Sequence[str]) -> tuple[np.ndarray, bool]:
     """Read an image's seed `{id}.png`: 0 background, i the i-th class, 255 ignored.
 
     Returns:
@@ -79,8 +79,8 @@ def read_seed(folder: Path, record: ImageRecord, classes: int) -> tuple[np.ndarr
         return np.zeros((record.height, record.width), np.uint8), False
     if not path.is_file():
         raise InputError(_missing(folder, record, ".png"))
-    seed = read_mask(path)
-    present = check_mask(seed, (record.width, record.height), classes, path, record.path)
+    seed = read_mask(path, classes)
+    present = check_mask(seed, (record.width, record.height), len(classes), path, record.path)
     return seed, not set(present) <= set(record.labels)
 
 

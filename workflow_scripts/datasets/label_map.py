@@ -5,6 +5,7 @@ order of the project's labels, which is that of the classes' numbers here; `back
 stands, and names that mark what does not count (`ignored`, `void`) are 255.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,8 +16,8 @@ from workflow_scripts.storage.masks import IGNORE
 
 NAME = "labelmap.txt"
 BACKGROUND = "background"
-# CVAT's folder SegmentationClass lies beside the file; masks may lie one folder deeper.
-_LEVELS_UP = 3
+# Where CVAT's and Datumaro's exports have their masks, beside the file.
+_MASKS = "SegmentationClass"
 
 Colour = tuple[int, int, int]
 
@@ -35,13 +36,24 @@ class LabelMap:
     classes: tuple[str, ...]
     numbers: dict[Colour, int]
 
+    def numbers_for(self, classes: Sequence[str]) -> dict[Colour, int]:
+        """Class number of each colour in a list of classes; -1 where it does not have the class."""
+        place = {0: 0, IGNORE: IGNORE}
+        for number, name in enumerate(self.classes, start=1):
+            place[number] = classes.index(name) + 1 if name in classes else -1
+        return {colour: place[number] for colour, number in self.numbers.items()}
+
+
+def masks_in(folder: Path) -> Path:
+    """The folder of the masks: an export of CVAT has them in one of its own, beside the label map."""
+    inside = folder / _MASKS
+    return inside if (folder / NAME).is_file() and inside.is_dir() else folder
+
 
 def find_label_map(folder: Path) -> Path | None:
-    """The label map of the masks in a folder: in it, or in one of the two folders above; None without one."""
-    for place in (folder, *folder.parents)[:_LEVELS_UP]:
-        if (place / NAME).is_file():
-            return place / NAME
-    return None
+    """The label map of the masks in a folder: in it, or in the nearest folder above; None without one."""
+    places = (place / NAME for place in (folder, *folder.parents))
+    return next((path for path in places if path.is_file()), None)
 
 
 def label_map_of(mask: Path) -> LabelMap | None:

@@ -207,7 +207,7 @@ class LabelmeMasks(MaskFormat):
                     region = np.array(image) > 0
                 box = mask[int(top) :, int(left) :][: region.shape[0], : region.shape[1]]
                 box[region[: box.shape[0], : box.shape[1]]] = number
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except (IndexError, KeyError, TypeError, ValueError, OSError) as error:
             raise InputError(
                 f"{path}: not a file of labelme with masks ({error!r}); expected `imageHeight`,"
                 " `imageWidth` and `shapes`"
@@ -270,7 +270,9 @@ class LabelStudioMasks(MaskFormat):
             ):
                 raise InputError(f"{path}: not an export of Label Studio; expected a list of tasks")
             for task in tasks:
-                image = PurePosixPath(str(task["data"].get("image", "")).rpartition("?d=")[2])
+                _, local, place = str(task["data"].get("image", "")).rpartition("?d=")
+                # Of what was uploaded the address says a folder of the tool's own.
+                image = PurePosixPath(place if local else PurePosixPath(place).name)
                 name = str(task["data"].get("name") or image.with_suffix(""))
                 if name in masks:
                     raise InputError(f"{path}: two tasks for {name!r}; remove one")

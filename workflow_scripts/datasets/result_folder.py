@@ -6,7 +6,7 @@ again: no result outlives its image, and no file of somebody else is touched.
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from workflow_scripts.errors import InputError
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 class ResultFolder:
     """The files of one run of a command; paths are relative to the folder."""
 
-    def __init__(self, folder: Path, command: str, planned: Iterable[Path]) -> None:
+    def __init__(self, folder: Path, command: str, planned: Collection[Path]) -> None:
         """Claim the files that the run may write.
 
         Args:
@@ -35,6 +35,11 @@ class ResultFolder:
         self._written: set[str] = set()
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder}: a file of that name exists; give `--out` a folder")
+        outside = next((p for p in planned if p.is_absolute() or ".." in p.parts), None)
+        if outside is not None:
+            raise InputError(
+                f"{outside}: a result of that name would lie outside of {folder}; rename what it is made of"
+            )
         before = self._read()
         now = {path.as_posix() for path in planned}
         foreign = sorted(name for name in now - before if (folder / name).exists())

@@ -11,6 +11,7 @@ import numpy as np
 from workflow_scripts.datasets.files import MASK_SUFFIXES, Folder
 from workflow_scripts.datasets.images import read_mask
 from workflow_scripts.datasets.index import ImageRecord
+from workflow_scripts.datasets.label_map import masks_in
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.masks import MaskReader
 
@@ -52,18 +53,22 @@ def read_truth(record: ImageRecord) -> np.ndarray:
     return mask
 
 
-def masks_below(folder: Path) -> Masks:
+def masks_below(folder: Path, classes: Sequence[str] | None = None) -> Masks:
     """Return a function that reads each mask of a folder, by path without suffix.
+
+    Args:
+        folder: The folder, or an export of CVAT.
+        classes: See `read_mask`.
 
     Raises InputError when there is no such folder or no mask in it, or two masks of one name.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give one that holds masks")
-    found = Folder.scan(folder, MASK_SUFFIXES | _SHARDS)
+    found = Folder.scan(masks_in(folder), MASK_SUFFIXES | _SHARDS)
     masks: Masks = {}
     origin: dict[str, Path] = {}
     for name, path in found.files.items():
-        for key, read in _masks_of(name, path):
+        for key, read in _masks_of(name, path, classes):
             if key in masks:
                 raise InputError(
                     f"{folder}: two masks are called {key!r}, in {origin[key]} and in {path}; remove one"
@@ -80,10 +85,12 @@ def masks_below(folder: Path) -> Masks:
     return masks
 
 
-def _masks_of(name: str, path: Path) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
+def _masks_of(
+    name: str, path: Path, classes: Sequence[str] | None
+) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
     """Yield the name of each mask in a file, and what reads it."""
     if path.suffix.lower() not in _SHARDS:
-        yield PurePosixPath(name).with_suffix("").as_posix(), partial(read_mask, path)
+        yield PurePosixPath(name).with_suffix("").as_posix(), partial(read_mask, path, classes)
         return
     reader = MaskReader(path)
     with zipfile.ZipFile(path) as archive:

@@ -17,7 +17,7 @@ from workflow_scripts.datasets.consistency import Described, write_dataset
 from workflow_scripts.datasets.files import IMAGE_SUFFIXES, MASK_SUFFIXES, OTHER, Folder
 from workflow_scripts.datasets.images import check_mask, image_size, read_mask
 from workflow_scripts.datasets.index import IndexRow, check_classes
-from workflow_scripts.datasets.label_map import find_label_map, read_label_map
+from workflow_scripts.datasets.label_map import NAME, find_label_map, masks_in, read_label_map
 from workflow_scripts.datasets.parallel import ordered_map
 from workflow_scripts.datasets.table import (
     SPLITS,
@@ -119,8 +119,13 @@ class FolderDatasetSettings(DatasetSettings):
 
     def mask_files(self) -> Folder:
         """The files in the folder of masks; none if there is no such folder."""
-        folder = Path(self.root) / self.masks
+        folder = self.masks_folder
         return Folder.scan(folder, MASK_SUFFIXES) if folder.is_dir() else Folder(folder, {})
+
+    @property
+    def masks_folder(self) -> Path:
+        """The folder of the masks, which an annotation tool's export may have inside."""
+        return masks_in(Path(self.root) / self.masks)
 
     def tables(self) -> list[Path]:
         """The table of labels."""
@@ -176,7 +181,8 @@ def prepare(
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; `dataset.root` must name the folder of images")
     table = root / settings.labels
-    configured = _configured(settings, root / settings.masks)
+    masks_folder = settings.masks_folder.absolute()
+    configured = _configured(settings, masks_folder)
     rows = read_table(table, configured)
     classes = choose_classes(table, rows, configured)
     folder = settings.images_folder.absolute()
@@ -184,7 +190,7 @@ def prepare(
     names = find_images(table, rows, files)
     ids = make_ids(names)
     splits = _splits(table, rows, ids, settings)
-    masks, spare = _masks(root / settings.masks, names)
+    masks, spare = _masks(masks_folder, names)
     if any(masks) and not configured:
         _check_numbers(table, classes)
     images = [
@@ -205,8 +211,16 @@ def prepare(
 def _configured(settings: FolderDatasetSettings, masks: Path) -> tuple[str, ...]:
     """The classes in order, as far as anything says it: the configuration, or the masks' label map."""
     found = find_label_map(masks) if masks.is_dir() else None
+    if found is None and masks.is_dir():
+        found = next(masks.rglob(NAME), None)
     if found is None:
         return settings.classes
+    for path in masks.rglob(NAME):
+        if path != found:
+            raise InputError(
+                f"{path}: a second label map, beside {found}; one must serve for all masks. Join them, in"
+                f" {masks}."
+            )
     label_map = read_label_map(found)
     if settings.classes and settings.classes != label_map.classes:
         raise InputError(
