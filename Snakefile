@@ -33,7 +33,7 @@ except InputError as error:
 
 include: "rules/all_rules.smk"
 include: "rules/failure.smk"
-include: "rules/gpus.smk"
+include: "rules/start.smk"
 include: "rules/configuration.smk"
 include: "rules/dataset.smk"
 include: "rules/features.smk"

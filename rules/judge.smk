@@ -3,7 +3,10 @@ rule judge:
         index=plan.index,
         masks=plan.judged_masks,
     output:
-        plan.path("judged", "judged.json"),
+        judged=plan.path("judged", "judged.json"),
+        sets=plan.path("judged", "sets.csv"),
+        classes=plan.path("judged", "classes.csv"),
+        images=plan.path("judged", "images.csv"),
     log:
         plan.log("judge"),
     benchmark:

@@ -17,6 +17,7 @@ rule report_items:
 everything = [
     rules.summarise.output,
     plan.judged,
+    plan.judged_tables,
     rules.record_configuration.output,
     rules.report_items.input,
     rules.render_report.output,

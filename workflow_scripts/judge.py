@@ -17,8 +17,9 @@ import csv
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,14 @@ from workflow_scripts.judging.predicted_quality import (
     published,
 )
 from workflow_scripts.storage.atomic import atomic_path
+from workflow_scripts.storage.masks import MaskReader
 
 logger = logging.getLogger(__name__)
 
 SHOWN = 5
+JUDGED, TABLES = "judged.json", ("sets", "classes", "images")
+# Shards that are open at a time: a system allows a process 1024 files, some as few as 256.
+MOST_OPEN = 64
 
 
 class Files(StageFiles):
@@ -68,7 +73,25 @@ class Files(StageFiles):
         None, description="instead of images, labels and classes: index.csv of a prepared dataset"
     )
     split: str | None = Field(None, description="split of that index; all images if left out")
+    shards: tuple[str, ...] = Field(
+        (),
+        description="names of the shards to read in each folder of masks, train-00 train-01 …; all that is "
+        "there if left out",
+    )
     out: Path | None = Field(None, description="folder to write the tables to")
+
+    @property
+    def owned(self) -> Path | None:
+        """The output that only one job may write at a time, and the last that is written."""
+        return None if self.out is None else self.out / JUDGED
+
+    @property
+    def beside(self) -> tuple[Path, ...]:
+        """The tables."""
+        return () if self.out is None else tuple(self.out / f"{name}.csv" for name in TABLES)
+
+
+Opener = Callable[[Path], MaskReader]
 
 
 @dataclass(frozen=True)
@@ -167,6 +190,33 @@ def _reader(masks: Masks, folder: Path, image: JudgedImage) -> np.ndarray:
     )
 
 
+def masks_of_shards(folder: Path, shards: Sequence[str], opened: Opener) -> Masks:
+    """Return a function that reads each mask of some shards in a folder, whatever else lies there.
+
+    Args:
+        folder: Where they lie, `{shard}.zip`.
+        shards: Their names.
+        opened: Opens a shard.
+
+    Raises:
+        InputError: A shard is missing or damaged, or an image is in two of them.
+    """
+    masks: Masks = {}
+    for path in (folder / f"{shard}.zip" for shard in shards):
+        for image_id in opened(path).ids:
+            if image_id in masks:
+                raise InputError(
+                    f"{path}: holds a mask of image {image_id}, as another of --shards does; name the shards "
+                    "of one number of parts"
+                )
+            masks[image_id] = partial(_read_mask, opened, path, image_id)
+    return masks
+
+
+def _read_mask(opened: Opener, path: Path, image_id: str) -> np.ndarray:
+    return opened(path).read(image_id)
+
+
 def gathered(
     files: Files, classes: Sequence[str], images: Sequence[JudgedImage]
 ) -> tuple[list[SetOfMasks], np.ndarray]:
@@ -175,7 +225,12 @@ def gathered(
     Raises:
         InputError: A mask is missing, of another size than its image, or holds an unknown value.
     """
-    folders = [masks_below(folder) for folder in files.masks]
+    # A shard that is let go of is closed by the last thread that reads from it.
+    opened = lru_cache(MOST_OPEN)(MaskReader)
+    folders = [
+        masks_of_shards(folder, files.shards, opened) if files.shards else masks_below(folder)
+        for folder in files.masks
+    ]
     for folder, masks in zip(files.masks, folders, strict=True):
         for image in images:
             if not any(key in masks for key in image.keys):
@@ -292,7 +347,7 @@ def tables(result: Result) -> dict[str, list[dict[str, Any]]]:
             }
             for i, image in enumerate(result.images)
         ]
-    return {"sets": sets, "classes": classes, "images": images}
+    return dict(zip(TABLES, (sets, classes, images), strict=True))
 
 
 def _points(name: str, estimate: Estimate) -> dict[str, float]:
@@ -308,8 +363,9 @@ def _rounded(value: float) -> float | None:
 
 
 def write(folder: Path, result: Result) -> None:
-    """Write the tables, each whole or not at all."""
+    """Write the tables, each whole or not at all; judged.json is there only beside its own tables."""
     found = tables(result)
+    (folder / JUDGED).unlink(missing_ok=True)
     for name, rows in found.items():
         with (
             atomic_path(folder / f"{name}.csv") as temporary,
@@ -326,7 +382,7 @@ def write(folder: Path, result: Result) -> None:
         ],
         **found,
     }
-    with atomic_path(folder / "judged.json") as temporary:
+    with atomic_path(folder / JUDGED) as temporary:
         text = json.dumps(content, ensure_ascii=False, indent=1)
         temporary.write_text(text + "\n", encoding="utf-8")
 

@@ -49,12 +49,19 @@ class Files(PluggedFiles):
         None, description="images.csv of `judge`: label in the order in which to look at the images"
     )
     first: int | None = Field(
-        None, ge=1, description="label so many images alone, the first of the order or of the table"
+        None,
+        ge=1,
+        description="label so many images alone, the first of the order or of the table; --out may not hold "
+        "masks of others",
     )
 
 
 def in_order(table: Path, names: Sequence[str]) -> list[str]:
     """Names of images in the order of a table of `judge`, of several sets in that of the first.
+
+    Args:
+        table: images.csv; it names images as `names` does, or, where a run wrote it, by their ids.
+        names: Paths of all images below their folder.
 
     Raises:
         InputError: It is no such table, or an image is not in it; names the file.
@@ -67,13 +74,17 @@ def in_order(table: Path, names: Sequence[str]) -> list[str]:
         raise InputError(
             f"{table}: not the table of images that judge writes ({error!r}); give its images.csv"
         ) from error
-    missing = [name for name in names if name not in places]
+    keys = {
+        name: name if name in places else image_id
+        for name, image_id in zip(names, make_ids(names), strict=True)
+    }
+    missing = [name for name in names if keys[name] not in places]
     if missing:
         raise InputError(
             f"{table}: {len(missing)} images of the table of labels are not in it, for instance "
             f"{missing[0]!r}; expected all of them: run `judge` on the same images, or remove their rows"
         )
-    return sorted(names, key=places.__getitem__)
+    return sorted(names, key=lambda name: places[keys[name]])
 
 
 def numbers_of(table: Path, row: TableRow, classes: Sequence[str]) -> list[int]:
@@ -109,7 +120,12 @@ def work(files: Files, settings: LabelSettings) -> None:
     if files.order is not None:
         names = in_order(files.order, names)
     names = names[: files.first]
-    writer = AnnotationWriter(files.out, labeller.classes, [places[name][0] for name in names])
+    writer = AnnotationWriter(
+        files.out,
+        labeller.classes,
+        [places[name][0] for name in names],
+        replaces=files.first is None,
+    )
 
     def readable() -> Iterator[Shown]:
         sources = {name: folder.files[name] for name in names}

@@ -218,6 +218,20 @@ def test_known_degradations_are_ranked_rightly(
     assert sorted(int(row["look"]) for row in images) == list(range(1, 17))
 
 
+def test_no_result_of_before_stands_beside_new_tables(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = judge(regions((0, 0, 0.5, True), (0, 1, 0.5, True)), 1, 1)
+    result = stage.Result(("a",), ("cat",), ("one",), (own,), np.array([np.nan]))
+    stage.write(tmp_path, result)
+    whole = ["classes.csv", "images.csv", "judged.json", "sets.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == whole
+    monkeypatch.setattr(stage, "_pairs", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        stage.write(tmp_path, result)
+    assert not (tmp_path / "judged.json").exists()
+
+
 def test_a_set_alone_is_judged_too(scenes: Path, tmp_path: Path) -> None:
     values = {}
     for name in ("right", "grown8", "noisy", "blob"):
@@ -255,6 +269,37 @@ def test_shards_of_a_run_are_the_same_as_a_folder(scenes: Path, tmp_path: Path) 
     assert stage.main([*both, *flags, "--out", str(tmp_path / "out")]) == 0
     one, other = json.loads((tmp_path / "out/judged.json").read_text())["sets"]
     assert one["miou"] == other["miou"]
+
+
+def test_of_a_run_the_shards_of_now_are_read_alone(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards of another number of parts and of other splits stay in a run's folders."""
+    monkeypatch.setattr(stage, "MOST_OPEN", 1)
+    masks = {
+        path.stem: decode_mask(path.read_bytes()) for path in sorted((scenes / "noisy").iterdir())
+    }
+    blank = dict.fromkeys(masks, np.zeros((96, 96), np.uint8))
+    names, shards = list(masks), tmp_path / "shards"
+    for shard, ids, content in (
+        ("train-00", names[:8], masks),
+        ("train-01", names[8:], masks),
+        ("train-02", names[8:], blank),
+        ("val-00", ["elsewhere"], {"elsewhere": blank[names[0]]}),
+    ):
+        with MaskWriter(shards / f"{shard}.zip") as writer:
+            for name in ids:
+                writer.write(name, content[name])
+    flags = ["--masks", str(shards), "--index", str(scenes / "dataset/index.csv")]
+    flags += ["--split", "train", "--out", str(tmp_path / "out"), "--shards"]
+    assert stage.main([*flags, "train-00", "train-01"]) == 0
+    assert "belong to no image" not in capsys.readouterr().err
+    [row] = json.loads((tmp_path / "out/judged.json").read_text())["sets"]
+    assert row["miou"] == run(scenes, tmp_path / "folder", "noisy")["sets"][0]["miou"]
+    assert stage.main([*flags, "train-00", "train-02", "train-01"]) == 2
+    assert "train-01.zip: holds a mask of image" in capsys.readouterr().err
+    assert stage.main([*flags, "train-00"]) == 2
+    assert "no mask of image" in capsys.readouterr().err
 
 
 def test_a_folder_and_a_table_do_as_well(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

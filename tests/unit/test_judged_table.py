@@ -15,15 +15,18 @@ def test_trials_are_averaged_and_stand_beside_the_truth(tmp_path: Path) -> None:
         for trial, source, miou in ((0, "auto", 50.0), (1, "auto", 60.0), (0, "t0.50", 40.0))
     ]
     path = tmp_path / "judged.json"
-    path.write_text(json.dumps({"sets": rows}))
+    path.write_text(json.dumps({"sets": rows, "fitted_on": ["220 photographs", "120 scenes"]}))
     figures = {"pseudo_masks": {"train": {"miou": {"mean": 53.21}}}}
     summary = {"methods": {"amn": {"by_threshold": {"auto": figures}}}}
     text = "".join(judged_part(read_judged(path), summary, "train"))
     for words in ("55.0", "50.0 … 61.0", "53.2", "40.0", "–", "Pseudo-masks of train"):
         assert words in text
+    assert text.endswith("<ul><li>220 photographs</li><li>120 scenes</li></ul>")
 
 
-@pytest.mark.parametrize("content", ["{", "{}", '{"sets": [{"set": "mine", "miou": 3}]}'])
+@pytest.mark.parametrize(
+    "content", ["{", "{}", '{"sets": []}', '{"sets": [{"set": "mine", "miou": 3}]}']
+)
 def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "judged.json"
     path.write_text(content)

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from tests.tiny_models import CLASSES, save_run
 from workflow_scripts.datasets.annotation_export import AnnotationWriter
 from workflow_scripts.datasets.images import read_image, read_mask
-from workflow_scripts.label import main
+from workflow_scripts.label import in_order, main
 from workflow_scripts.planning.configuration import configuration_of_run
 from workflow_scripts.refinement.labeller import Labeller
 
@@ -147,6 +147,15 @@ def test_the_first_images_to_look_at_alone(
     assert run(finished, images, tmp_path / "out", *more) == 0
     ids = (tmp_path / "out/ImageSets/Segmentation/pseudo.txt").read_text().split()
     assert ids == ["b", "none"]
+    # What an earlier run labelled beside these is not removed.
+    more[-1] = "1"
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")}
+    assert run(finished, images, tmp_path / "out", *more) == 2
+    assert "holds masks of 1 more images, for instance none" in capsys.readouterr().err
+    assert kept == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")}
+    # A run's own table names images by their ids.
+    order.write_text("set,image,look\nmine,a,2\nmine,b,3\nmine,none,1\n")
+    assert in_order(order, ["a.jpg", "b.png", "none.jpg"]) == ["none.jpg", "a.jpg", "b.png"]
     order.write_text("set,image,look\nmine,a.jpg,1\n")
     assert run(finished, images, tmp_path / "out", *more) == 2
     assert "images.csv: 2 images of the table of labels are not in it" in capsys.readouterr().err

@@ -43,6 +43,17 @@ def test_shards_are_named_in_order_and_once():
     assert plan(shards=12).shard_flags(names) == "--split train_aug --shard 7 --shards 12"
 
 
+def test_judge_is_given_the_shards_of_its_split():
+    made = plan(shards=2, methods=["cam"], thresholds=[0.5])
+    folder = "results/demo/0/cam/t0.50/pseudo_masks"
+    assert made.judged_masks == [f"{folder}/train-00.zip", f"{folder}/train-01.zip"]
+    flags = f"--masks {folder} --names 0/cam/t0.50 --split train --shards train-00 train-01"
+    assert made.judged_flags == flags
+    files = [Path(file).name for file in (*made.judged, *made.judged_tables)]
+    assert files == ["judged.json", "sets.csv", "classes.csv", "images.csv"]
+    assert plan(methods=["full"]).judged_tables == []
+
+
 def test_every_trial_has_its_own_seed():
     made = plan(seed=10, trials=3, splits={"training": ["train", "train_aug"]})
     flags = [made.training_flags(wildcards(trial=str(trial))) for trial in made.trials]
@@ -243,7 +254,7 @@ def test_on_one_machine_there_are_no_more_shards_than_it_works_on_at_a_time(
 
     def shards(run: str, **more: Any) -> int:
         made = plan(run=run, **common | more)
-        made.record_state()
+        made.record_parts()
         assert f'"shards":{made.settings.shards},' in made.configuration
         return len(made.shards("train"))
 
@@ -252,9 +263,28 @@ def test_on_one_machine_there_are_no_more_shards_than_it_works_on_at_a_time(
     assert shards("cluster") == 16
     gpus += ["0", "1", "2", "3", "4", "5"]
     assert shards("b", one_machine=True) == 6
-    # What a run was cut into stays, on whatever it goes on.
-    assert shards("a", one_machine=True) == shards("a") == 4
+    # What a run was cut into stays on one machine; elsewhere what is asked for counts.
+    assert shards("a", one_machine=True) == 4
+    assert shards("a", one_machine=True, shards=4) == shards("a", one_machine=True) == 4
+    assert shards("cluster", one_machine=True) == 16
+    assert shards("a") == shards("a", one_machine=True) == 16
     assert shards("a", one_machine=True, shards=2) == 2
     (tmp_path / "a" / "shards.json").write_text("{}")
     with pytest.raises(InputError, match=r"shards\.json: not readable"):
-        plan(run="a", **common)
+        plan(run="a", one_machine=True, **common)
+    assert shards("a") == 16
+
+
+def test_planning_alone_cuts_no_run_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A dry run on one machine leaves no record, and a run of the cluster is left as it is cut."""
+    monkeypatch.setattr("workflow_scripts.planning.run_layout.parts_at_a_time", lambda *_: 2)
+    common = {"results": str(tmp_path), "run": "r", "shards": 16}
+    made = plan(one_machine=True, **common)
+    made.record_state()
+    assert len(made.shards("train")) == 2
+    assert not (tmp_path / "r" / "shards.json").exists()
+    folder = tmp_path / "r/0/cam/activations"
+    folder.mkdir(parents=True)
+    (folder / "train-15.safetensors").touch()
+    assert len(plan(one_machine=True, **common).shards("train")) == 16
+    assert len(plan(one_machine=True, **common | {"shards": 8}).shards("train")) == 2

@@ -259,6 +259,12 @@ class Requests(Layout):
         return [self.path("judged", "judged.json")] if self._judged() else []
 
     @property
+    def judged_tables(self) -> list[str]:
+        """The same as tables, from the same job."""
+        names = ("sets.csv", "classes.csv", "images.csv")
+        return [self.path("judged", name) for name in names] if self._judged() else []
+
+    @property
     def judged_masks(self) -> list[str]:
         """Shards of all pseudo-masks that are judged."""
         shards = self.shards(self.judged_split)
@@ -266,10 +272,11 @@ class Requests(Layout):
 
     @property
     def judged_flags(self) -> str:
-        """Sets, their names and their split, as flags."""
+        """Sets, their names, their split and its shards, as flags: shards of other cuts may lie there too."""
         sets = self._judged()
         names, folders = (" ".join(map(shlex.quote, words)) for words in (sets, sets.values()))
-        return f"--masks {folders} --names {names} --split {self.judged_split}"
+        split = f"--split {self.judged_split} --shards {' '.join(self.shards(self.judged_split))}"
+        return f"--masks {folders} --names {names} {split}"
 
     def shard_flags(self, wildcards: Wildcards) -> str:
         """`--split … --shard … --shards …` for the wildcard {shard}."""
@@ -320,8 +327,6 @@ class Requests(Layout):
     def record_state(self) -> None:
         """Write that file where the state has changed: `--rerun-triggers mtime` looks at nothing but times.
 
-        On one machine also what the splits are cut into.
-
         Raises:
             InputError: The folder of results cannot be written to.
         """
@@ -331,12 +336,14 @@ class Requests(Layout):
             if not path.is_file() or path.read_text(encoding="utf-8") != content:
                 with atomic_path(path) as temporary:
                     temporary.write_text(content, encoding="utf-8")
-            if self.settings.one_machine:
-                keep_parts(path.parent, self.most_shards, self.settings.shards)
         except OSError as error:
             raise InputError(
                 f"results: {self.folder}: cannot be written to ({error.strerror}); name another folder"
             ) from None
+
+    def record_parts(self) -> None:
+        """Write what the splits are cut into, for one machine to go on with; when jobs start, not before."""
+        keep_parts(Path(self.folder), self.most_shards, self.settings.shards)
 
     @staticmethod
     def weights_state(files: Callable[[Wildcards], list[str]]) -> Callable[[Wildcards], list[str]]:

@@ -88,10 +88,13 @@ class Layout:
         }
 
     def _parts(self) -> int:
-        """Shards of a split: those that the run has, or that pay on one machine, or that are asked for."""
-        kept = kept_parts(Path(self.folder), self.most_shards)
-        if kept is not None or not self.settings.one_machine:
-            return kept or self.most_shards
+        """Shards of a split: those asked for; on one machine those that the run has, else those that pay."""
+        if not self.settings.one_machine:
+            return self.most_shards
+        split = self.settings.splits.training[0]
+        kept = kept_parts(Path(self.folder), self.most_shards, split)
+        if kept is not None:
+            return kept
         return parts_at_a_time(self.most_shards, self.settings.threads.refinement)
 
     @cached_property

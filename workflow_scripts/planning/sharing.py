@@ -2,15 +2,18 @@
 
 A part is a job, and each pays for its start: torch, the driver and the network are loaded. On a cluster many
 parts spread over many machines; on one machine no more of them pay than its GPUs and cores work on at a time.
-Results do not depend on the parts, but their files do: a run keeps what it was first cut into.
+Results do not depend on the parts, but their files do: on one machine a run keeps what it was last cut into,
+there or elsewhere. What that is, is recorded when jobs start, since planning alone must change nothing.
 """
 
+import glob
 import json
 import os
 from pathlib import Path
 
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.atomic import atomic_path
+from workflow_scripts.storage.shard_files import shard_names
 from workflow_scripts.training.gpus import visible_gpus
 
 NAME = "shards.json"
@@ -23,8 +26,15 @@ def parts_at_a_time(limit: int, cores_of_a_job: int) -> int:
     return max(1, min(limit, max(jobs, len(visible_gpus()))))
 
 
-def kept_parts(folder: Path, limit: int) -> int | None:
-    """Parts that a run was cut into on one machine; None where it was not, or another limit is given now.
+def kept_parts(folder: Path, limit: int, split: str) -> int | None:
+    """Parts that a run is cut into already; None where it is not, or another limit is given now.
+
+    Without a record, a run that has the last of `limit` shards is cut into so many.
+
+    Args:
+        folder: Folder of the run.
+        limit: Most parts; the number that a record gives fits too, as it stands in the run's config.yaml.
+        split: A split that has shards.
 
     Raises:
         InputError: The record is damaged.
@@ -32,9 +42,12 @@ def kept_parts(folder: Path, limit: int) -> int | None:
     path = folder / NAME
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        return int(record["parts"]) if record["limit"] == limit else None
+        parts = int(record["parts"])
+        return parts if limit in (record["limit"], parts) else None
     except FileNotFoundError:
-        return None
+        last = glob.escape(shard_names(split, limit)[-1])
+        # trial/method/activations, trial/method/seeds …
+        return limit if any(folder.glob(f"[0-9]*/*/*/{last}.*")) else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: not readable ({error!r}); delete it: the run is cut anew, and made anew where the "
@@ -43,7 +56,13 @@ def kept_parts(folder: Path, limit: int) -> int | None:
 
 
 def keep_parts(folder: Path, limit: int, parts: int) -> None:
-    """Record what a run is cut into, once."""
-    if kept_parts(folder, limit) is None:
-        with atomic_path(folder / NAME) as temporary:
-            temporary.write_text(json.dumps({"limit": limit, "parts": parts}) + "\n", "utf-8")
+    """Record what a run is cut into, where the record says anything else."""
+    path = folder / NAME
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["parts"] == parts and limit in (record["limit"], parts):
+            return
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # There is none, or a damaged one.
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps({"limit": limit, "parts": parts}) + "\n", "utf-8")

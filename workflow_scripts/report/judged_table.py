@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Any
 
 from workflow_scripts.errors import InputError
-from workflow_scripts.report.html import element, table
+from workflow_scripts.report.html import bullets, element, table
 from workflow_scripts.report.names import made_at, method_name
 
 # Where a set of pseudo-masks is of: trial, method and source, as the planner names sets for `judge`.
@@ -22,6 +22,7 @@ def read_judged(path: Path) -> dict[str, Any]:
         for row in judged["sets"]:
             trial, _, _ = row["set"].split(SEPARATOR)
             float(row["miou"]), float(row["miou_low"]), float(row["miou_high"]), int(trial)
+        judged["fitted_on"] = list(map(str, judged["fitted_on"]))
         return judged
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -60,10 +61,11 @@ def judged_part(judged: dict[str, Any], summary: dict[str, Any], split: str) -> 
     yield element(
         "p",
         f"Pseudo-masks of {split}, means over trials. The prediction has seen images, labels and masks, and "
-        "no true mask; it was calibrated on other data. Beside it what the true masks say, where there are "
-        "any.",
+        "no true mask of them. Beside it what the true masks say, where there are any. How evidence becomes "
+        "a prediction was fitted once, on:",
         "soft",
     )
+    yield bullets(judged["fitted_on"])
 
 
 def _true_miou(summary: dict[str, Any], method: str, key: str, split: str) -> float | None:

@@ -1,5 +1,0 @@
-# On one machine, no more jobs than GPUs ask for one at a time; elsewhere the scheduler counts them.
-onstart:
-    if workflow.local_exec and "gpu" not in workflow.global_resources:
-        if limit := plan.gpu_limit:
-            workflow.register_resource("gpu", limit)
