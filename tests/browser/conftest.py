@@ -63,7 +63,7 @@ class Browser:
         """Wait until a JavaScript expression holds."""
         from selenium.webdriver.support.ui import WebDriverWait
 
-        WebDriverWait(self.driver, 10, 0.03).until(
+        WebDriverWait(self.driver, 60, 0.03).until(
             lambda _: self.run(f"return {condition}", *values)
         )
 
