@@ -44,15 +44,17 @@ class Files(StageFiles):
     out: Path = Field(description="folder to write to")
 
 
-def image_names(folder: Path | None, names: Sequence[str]) -> dict[str, str]:
-    """File names of the photographs that masks belong to; with `.jpg` where no folder is given.
+def image_names(folder: Path, photographs: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """File names of the photographs that masks belong to, by name of the mask.
+
+    Args:
+        folder: The folder of the photographs, for messages.
+        photographs: All that are in it.
+        names: Of the masks.
 
     Raises:
         InputError: A mask has no photograph, or two.
     """
-    if folder is None:
-        return {name: f"{name}.jpg" for name in names}
-    photographs = list(Folder.scan(folder, IMAGE_SUFFIXES).files)
     found: dict[str, set[str]] = {}
     for file, image_id in zip(photographs, make_ids(photographs), strict=True):
         # A mask is called as its image: cat.png or, where there are several, cat.jpg.png; the workflow's
@@ -84,14 +86,16 @@ def work(files: Files, settings: NoSettings) -> None:
         else masks_below(files.masks, classes)
     )
     names = list(masks)
-    images = image_names(files.images, names)
-    writer = FORMATS[files.to](classes)
-    # Back beside the photographs, masks have their names, as a dataset wants them.
+    images = {name: f"{name}.jpg" for name in names}
     called = {name: name for name in names}
-    if files.to == "masks" and files.images is not None:
+    if files.images is not None:
         photographs = list(Folder.scan(files.images, IMAGE_SUFFIXES).files)
-        own = dict(zip(photographs, unique_names(photographs), strict=True))
-        called = {name: own[image] for name, image in images.items()}
+        images = image_names(files.images, photographs, names)
+        if files.to == "masks":
+            # Back beside the photographs, masks have their names, as a dataset wants them.
+            own = dict(zip(photographs, unique_names(photographs), strict=True))
+            called = {name: own[image] for name, image in images.items()}
+    writer = FORMATS[files.to](classes)
     results = ResultFolder(files.out, COMMAND, writer.files(list(called.values())))
     for name in progress(names, description=COMMAND):
         mask = masks[name]()

@@ -261,12 +261,15 @@ def test_the_classes_of_a_label_map_go_by_name(made):
 
 
 def test_photographs_of_one_stem_need_whole_names(tmp_path):
-    for name in ("cat.jpg", "cat.png", "dog.jpg"):
-        Image.new("RGB", (2, 2)).save(tmp_path / name)
-    assert convert_masks.image_names(tmp_path, ["cat.jpg", "dog"]) == {
+    photographs = ["cat.jpg", "cat.png", "dog.jpg"]
+    assert convert_masks.image_names(tmp_path, photographs, ["cat.jpg", "dog"]) == {
         "cat.jpg": "cat.jpg",
         "dog": "dog.jpg",
     }
     with pytest.raises(convert_masks.InputError, match=r"cat\.jpg and cat\.png have the name"):
-        convert_masks.image_names(tmp_path, ["cat"])
-    assert convert_masks.image_names(None, ["cat"]) == {"cat": "cat.jpg"}
+        convert_masks.image_names(tmp_path, photographs, ["cat"])
+
+
+def test_without_photographs_they_are_taken_for_jpeg_files(made):
+    assert convert(made, "masks", "labelme", "there") == 0
+    assert json.loads((made / "there/islands.json").read_text())["imagePath"] == "islands.jpg"

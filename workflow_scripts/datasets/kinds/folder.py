@@ -210,18 +210,19 @@ def prepare(
 
 def _configured(settings: FolderDatasetSettings, masks: Path) -> tuple[str, ...]:
     """The classes in order, as far as anything says it: the configuration, or the masks' label map."""
-    found = find_label_map(masks) if masks.is_dir() else None
-    if found is None and masks.is_dir():
-        found = next(masks.rglob(NAME), None)
-    if found is None:
+    if not masks.is_dir():
         return settings.classes
-    for path in masks.rglob(NAME):
-        if path != found:
-            raise InputError(
-                f"{path}: a second label map, beside {found}; one must serve for all masks. Join them, in"
-                f" {masks}."
-            )
-    label_map = read_label_map(found)
+    above = find_label_map(masks)
+    found = [*([above] if above else []), *(path for path in masks.rglob(NAME) if path != above)]
+    if not found:
+        return settings.classes
+    if len(found) > 1:
+        first, path, *_ = found
+        raise InputError(
+            f"{path}: a second label map, beside {first}; one must serve for all masks. Join them, in"
+            f" {masks}."
+        )
+    label_map = read_label_map(found[0])
     if settings.classes and settings.classes != label_map.classes:
         raise InputError(
             f"{label_map.path}: its classes are {', '.join(label_map.classes)}, those of `dataset.classes`"
