@@ -3,9 +3,10 @@
 Reads masks of all kinds that a dataset's may be (CVAT's in colours, with their labelmap.txt, among them),
 the workflow's zip shards, files of labelme or an export of Label Studio; writes `masks` (indexed PNG, as
 `dataset.masks` wants them), `cvat` (also Datumaro's), `labelme`, `label_studio` or `ultralytics`. No pixel
-changes.
+changes. With `--order` (and `--first`) just the masks that are worth a look are converted.
 """
 
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -16,13 +17,15 @@ from pydantic import Field
 
 from workflow_scripts.console.progress import progress
 from workflow_scripts.console.stage import NoSettings, StageFiles, run_stage
-from workflow_scripts.datasets.files import IMAGE_SUFFIXES, Folder, unique_names
+from workflow_scripts.datasets.files import IMAGE_SUFFIXES, Folder, file_path, unique_names
 from workflow_scripts.datasets.index import read_classes
 from workflow_scripts.datasets.mask_formats import COMMAND, FORMATS, READABLE, readers
 from workflow_scripts.datasets.result_folder import ResultFolder
 from workflow_scripts.datasets.table import make_ids
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.truth import masks_below
+from workflow_scripts.judging.judged_files import in_order
+from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.masks import IGNORE
 
 
@@ -40,6 +43,20 @@ class Files(StageFiles):
     images: Path | None = Field(
         None,
         description="folder of the photographs, whose file names labelme and Label Studio want",
+    )
+    with_images: bool = Field(
+        False, description="copy the photographs too, to where the tool looks for them"
+    )
+    order: Path | None = Field(
+        None,
+        description="images.csv of `judge`, or a list that the gallery saved: convert the masks of the "
+        "images that it names, in the order in which to look at them",
+    )
+    first: int | None = Field(
+        None,
+        ge=1,
+        description="convert so many masks alone, the first of the order or of all; --out may not hold "
+        "masks of others",
     )
     out: Path = Field(description="folder to write to")
 
@@ -86,17 +103,36 @@ def work(files: Files, settings: NoSettings) -> None:
         else masks_below(files.masks, classes)
     )
     names = list(masks)
+    if files.order is not None:
+        names = in_order(
+            files.order, dict(zip(names, zip(names, make_ids(names), strict=True), strict=True))
+        )
+    names = names[: files.first]
     images = {name: f"{name}.jpg" for name in names}
     called = {name: name for name in names}
+    photographs: dict[str, Path] = {}
     if files.images is not None:
-        photographs = list(Folder.scan(files.images, IMAGE_SUFFIXES).files)
-        images = image_names(files.images, photographs, names)
+        found = Folder.scan(files.images, IMAGE_SUFFIXES).files
+        images = image_names(files.images, list(found), names)
         if files.to == "masks":
             # Back beside the photographs, masks have their names, as a dataset wants them.
-            own = dict(zip(photographs, unique_names(photographs), strict=True))
+            own = dict(zip(found, unique_names(list(found)), strict=True))
             called = {name: own[image] for name, image in images.items()}
+        photographs = {name: found[image] for name, image in images.items()}
+    elif files.with_images:
+        raise InputError("--with-images copies photographs; give --images, their folder")
     writer = FORMATS[files.to](classes)
-    results = ResultFolder(files.out, COMMAND, writer.files(list(called.values())))
+    copies: dict[str, Path] = {}
+    if files.with_images:
+        # Copies are called as their masks are, which the tool then finds.
+        images = {name: called[name] + photographs[name].suffix for name in names}
+        copies = {name: Path(writer.photographs) / file_path(images[name]) for name in names}
+    results = ResultFolder(
+        files.out,
+        COMMAND,
+        [*writer.files([called[name] for name in names]), *copies.values()],
+        replaces=files.order is None and files.first is None,
+    )
     for name in progress(names, description=COMMAND):
         mask = masks[name]()
         strange = np.setdiff1d(mask, [*range(len(classes) + 1), IGNORE])
@@ -106,6 +142,9 @@ def work(files: Files, settings: NoSettings) -> None:
                 f" {files.classes} lists the classes, or {IGNORE}. Give the list that it was made with."
             )
         writer.write(results, called[name], images[name], mask)
+        if name in copies:
+            with atomic_path(results.path(copies[name])) as temporary:
+                shutil.copyfile(photographs[name], temporary)
     writer.finish(results)
     results.finish()
 

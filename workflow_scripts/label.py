@@ -8,7 +8,6 @@ annotations.json in COCO's format (RLE), so that annotation tools can open and c
 image that cannot be read is reported and left out; the command then ends with exit code 2.
 """
 
-import csv
 import difflib
 import logging
 import sys
@@ -24,6 +23,7 @@ from workflow_scripts.datasets.annotation_export import AnnotationWriter
 from workflow_scripts.datasets.files import images_below
 from workflow_scripts.datasets.table import TableRow, find_images, make_ids, read_table
 from workflow_scripts.errors import InputError
+from workflow_scripts.judging.judged_files import in_order
 from workflow_scripts.planning.configuration import FULL, configuration_of_run
 from workflow_scripts.refinement.labeller import Labeller, Shown
 from workflow_scripts.settings.evaluation import LabelSettings
@@ -46,7 +46,9 @@ class Files(PluggedFiles):
     trial: int = Field(0, ge=0, description="trial of the run whose networks to use")
     device: str = Field("auto", description="auto, cpu or cuda")
     order: Path | None = Field(
-        None, description="images.csv of `judge`: label in the order in which to look at the images"
+        None,
+        description="images.csv of `judge`, or a list that the gallery saved: label the images that it "
+        "names, in the order in which to look at them",
     )
     first: int | None = Field(
         None,
@@ -54,37 +56,6 @@ class Files(PluggedFiles):
         description="label so many images alone, the first of the order or of the table; --out may not hold "
         "masks of others",
     )
-
-
-def in_order(table: Path, names: Sequence[str]) -> list[str]:
-    """Names of images in the order of a table of `judge`, of several sets in that of the first.
-
-    Args:
-        table: images.csv; it names images as `names` does, or, where a run wrote it, by their ids.
-        names: Paths of all images below their folder.
-
-    Raises:
-        InputError: It is no such table, or an image is not in it; names the file.
-    """
-    try:
-        with table.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-        places = {row["image"]: int(row["look"]) for row in rows if row["set"] == rows[0]["set"]}
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{table}: not the table of images that judge writes ({error!r}); give its images.csv"
-        ) from error
-    keys = {
-        name: name if name in places else image_id
-        for name, image_id in zip(names, make_ids(names), strict=True)
-    }
-    missing = [name for name in names if keys[name] not in places]
-    if missing:
-        raise InputError(
-            f"{table}: {len(missing)} images of the table of labels are not in it, for instance "
-            f"{missing[0]!r}; expected all of them: run `judge` on the same images, or remove their rows"
-        )
-    return sorted(names, key=lambda name: places[keys[name]])
 
 
 def numbers_of(table: Path, row: TableRow, classes: Sequence[str]) -> list[int]:
@@ -118,13 +89,13 @@ def work(files: Files, settings: LabelSettings) -> None:
     broken: list[str] = []
     places = dict(zip(names, zip(ids, labels, strict=True), strict=True))
     if files.order is not None:
-        names = in_order(files.order, names)
+        names = in_order(files.order, dict(zip(names, zip(names, ids, strict=True), strict=True)))
     names = names[: files.first]
     writer = AnnotationWriter(
         files.out,
         labeller.classes,
         [places[name][0] for name in names],
-        replaces=files.first is None,
+        replaces=files.first is None and files.order is None,
     )
 
     def readable() -> Iterator[Shown]:

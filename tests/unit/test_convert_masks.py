@@ -273,3 +273,38 @@ def test_photographs_of_one_stem_need_whole_names(tmp_path):
 def test_without_photographs_they_are_taken_for_jpeg_files(made):
     assert convert(made, "masks", "labelme", "there") == 0
     assert json.loads((made / "there/islands.json").read_text())["imagePath"] == "islands.jpg"
+
+
+@pytest.mark.parametrize(
+    ("tool", "photographs"),
+    [("cvat", "JPEGImages"), ("labelme", ""), ("label_studio", ""), ("ultralytics", "images")],
+)
+def test_the_first_images_of_an_order_with_their_photographs(made, capsys, tool, photographs):
+    """judge's order names images by their paths or ids, the gallery's list some of them."""
+    for name in ODD:
+        path = made / "photos" / f"{name}.JPG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    looks = ["one pixel,2", "walks_hole,1", "islands.JPG,3", "wide,4"]
+    (made / "order.csv").write_text("set,image,look\n" + "".join(f"a,{row}\n" for row in looks))
+    flags = ["--order", str(made / "order.csv"), "--images", str(made / "photos"), "--with-images"]
+    assert convert(made, "masks", tool, "some", "masks", *flags, "--first", "3") == 0
+    chosen = ["walks/hole", "one pixel", "islands"]
+    copies = made / "some" / photographs
+    found = {path.relative_to(copies).as_posix(): path for path in copies.rglob("*.JPG")}
+    assert {name: path.read_bytes().decode() for name, path in found.items()} == {
+        f"{name}.JPG": name for name in chosen
+    }
+    if tool == "cvat":
+        listed = (made / "some/ImageSets/Segmentation/default.txt").read_text().splitlines()
+        assert listed == chosen
+    if tool == "labelme":
+        assert json.loads((made / "some/walks/hole.json").read_text())["imagePath"] == "hole.JPG"
+    # Fewer images would remove what has perhaps been corrected.
+    assert convert(made, "masks", tool, "some", "masks", *flags, "--first", "1") == 2
+    assert "which a run of some images would remove" in capsys.readouterr().err
+
+
+def test_photographs_are_copied_from_a_folder_alone(made, capsys):
+    assert convert(made, "masks", "cvat", "out", "masks", "--with-images") == 2
+    assert "give --images, their folder" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from workflow_scripts import judge as stage
 from workflow_scripts.datasets.index import IndexRow, read_index, write_index
 from workflow_scripts.datasets.kinds.demo import DemoDatasetSettings
 from workflow_scripts.evaluation.confusion import Confusion, border
-from workflow_scripts.judging import mask_evidence
+from workflow_scripts.judging import judged_files, mask_evidence
 from workflow_scripts.judging.mask_evidence import KINDS as EVIDENCE
 from workflow_scripts.judging.mask_evidence import evidence, iou, reduced, smoothed
 from workflow_scripts.judging.predicted_quality import (
@@ -222,13 +222,13 @@ def test_no_result_of_before_stands_beside_new_tables(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = judge(regions((0, 0, 0.5, True), (0, 1, 0.5, True)), 1, 1)
-    result = stage.Result(("a",), ("cat",), ("one",), (own,), np.array([np.nan]))
-    stage.write(tmp_path, result)
+    result = judged_files.Result(("a",), ("cat",), ("one",), (own,), np.array([np.nan]))
+    judged_files.write(tmp_path, result)
     whole = ["classes.csv", "images.csv", "judged.json", "sets.csv"]
     assert sorted(path.name for path in tmp_path.iterdir()) == whole
-    monkeypatch.setattr(stage, "_pairs", lambda _: 1 / 0)
+    monkeypatch.setattr(judged_files, "_pairs", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        stage.write(tmp_path, result)
+        judged_files.write(tmp_path, result)
     assert not (tmp_path / "judged.json").exists()
 
 
@@ -300,6 +300,35 @@ def test_of_a_run_the_shards_of_now_are_read_alone(
     assert "train-01.zip: holds a mask of image" in capsys.readouterr().err
     assert stage.main([*flags, "train-00"]) == 2
     assert "no mask of image" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("parts", [2, None])
+def test_by_hand_a_run_is_read_as_its_record_says(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture, parts: int | None
+) -> None:
+    """Without --shards too, the shards of an earlier cut are not read; without a record all are."""
+    masks = {
+        path.stem: decode_mask(path.read_bytes()) for path in sorted((scenes / "noisy").iterdir())
+    }
+    names, folder = list(masks), tmp_path / "demo/0/cam/auto/pseudo_masks"
+    for shard, ids in (("train-00", names[:8]), ("train-01", names[8:]), ("train-02", names[8:])):
+        with MaskWriter(folder / f"{shard}.zip") as writer:
+            for name in ids:
+                blank = shard == "train-02"
+                writer.write(name, np.zeros_like(masks[name]) if blank else masks[name])
+    if parts:
+        (tmp_path / "demo/shards.json").write_text(json.dumps({"limit": 16, "parts": parts}))
+    flags = ["--masks", str(folder), "--index", str(scenes / "dataset/index.csv")]
+    assert stage.main([*flags, "--out", str(tmp_path / "out")]) == (0 if parts else 2)
+    if not parts:
+        assert "two masks are called" in capsys.readouterr().err
+        return
+    [row] = json.loads((tmp_path / "out/judged.json").read_text())["sets"]
+    assert row["miou"] == run(scenes, tmp_path / "folder", "noisy")["sets"][0]["miou"]
+    for shard in ("train-00", "train-01"):
+        (folder / f"{shard}.zip").unlink()
+    assert stage.main(flags) == 2
+    assert "only 1 of an earlier cut; run the workflow again" in capsys.readouterr().err
 
 
 def test_a_folder_and_a_table_do_as_well(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -12,7 +12,8 @@ from pycocotools.coco import COCO
 from tests.tiny_models import CLASSES, save_run
 from workflow_scripts.datasets.annotation_export import AnnotationWriter
 from workflow_scripts.datasets.images import read_image, read_mask
-from workflow_scripts.label import in_order, main
+from workflow_scripts.judging.judged_files import in_order
+from workflow_scripts.label import main
 from workflow_scripts.planning.configuration import configuration_of_run
 from workflow_scripts.refinement.labeller import Labeller
 
@@ -151,14 +152,24 @@ def test_the_first_images_to_look_at_alone(
     more[-1] = "1"
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")}
     assert run(finished, images, tmp_path / "out", *more) == 2
-    assert "holds masks of 1 more images, for instance none" in capsys.readouterr().err
+    assert (
+        "for instance JPEGImages/none.jpg, which a run of some images would remove"
+        in capsys.readouterr().err
+    )
     assert kept == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")}
     # A run's own table names images by their ids.
     order.write_text("set,image,look\nmine,a,2\nmine,b,3\nmine,none,1\n")
-    assert in_order(order, ["a.jpg", "b.png", "none.jpg"]) == ["none.jpg", "a.jpg", "b.png"]
-    order.write_text("set,image,look\nmine,a.jpg,1\n")
+    names = {"a.jpg": ("a.jpg", "a"), "b.png": ("b.png", "b"), "none.jpg": ("none.jpg", "none")}
+    assert in_order(order, names) == ["none.jpg", "a.jpg", "b.png"]
+    # A list of some images, as the gallery saves it, is for these alone.
+    order.write_text("set,image,look,gain\nmine,none.jpg,1,0.5\nmine,a.jpg,7,0.1\n")
+    assert run(finished, images, tmp_path / "some", *more[:-2]) == 0
+    assert "1 of 3 images are not in it, and left out" in capsys.readouterr().err
+    ids = (tmp_path / "some/ImageSets/Segmentation/pseudo.txt").read_text().split()
+    assert ids == ["none", "a"]
+    order.write_text("set,image,look\nmine,elsewhere.jpg,1\n")
     assert run(finished, images, tmp_path / "out", *more) == 2
-    assert "images.csv: 2 images of the table of labels are not in it" in capsys.readouterr().err
+    assert "images.csv: names none of the 3 images" in capsys.readouterr().err
     order.write_text("image\na.jpg\n")
     assert run(finished, images, tmp_path / "out", *more) == 2
     assert "not the table of images that judge writes" in capsys.readouterr().err

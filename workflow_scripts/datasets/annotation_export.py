@@ -14,7 +14,6 @@ from pycocotools import mask as rle
 from workflow_scripts.datasets.files import file_path
 from workflow_scripts.datasets.images import is_upright, opened_image
 from workflow_scripts.datasets.result_folder import ResultFolder
-from workflow_scripts.errors import InputError
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.masks import IGNORE, encode_mask
 
@@ -70,30 +69,15 @@ class AnnotationWriter:
             replaces: Whether masks of other images that an earlier run wrote may be removed.
 
         Raises:
-            InputError: As `ResultFolder`; or there are such masks that may not be removed.
+            InputError: As `ResultFolder`.
         """
         self.classes = tuple(classes)
         self._list = Path("ImageSets", "Segmentation", f"{split}.txt")
-        if not replaces:
-            self._check_that_none_goes(folder, ids)
         planned = [self._list, _NAMES, _COCO, *map(_image, ids), *map(_mask, ids)]
-        self._results = ResultFolder(folder, "label", planned)
+        self._results = ResultFolder(folder, "label", planned, replaces=replaces)
         self._ids: list[str] = []
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
-
-    def _check_that_none_goes(self, folder: Path, ids: Sequence[str]) -> None:
-        """InputError where the list of an earlier run has images that this one does not."""
-        try:
-            before = (folder / self._list).read_text("utf-8", errors="replace").split("\n")
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        others = sorted({*before} - {*ids, ""})
-        if others:
-            raise InputError(
-                f"{folder}: holds masks of {len(others)} more images, for instance {others[0]}, which a run "
-                f"of these {len(ids)} would remove, corrections included. Give another `--out`."
-            )
 
     def write(
         self, image_id: str, name: str, source: Path, image: np.ndarray, mask: np.ndarray

@@ -42,10 +42,12 @@ class MaskFormat(ABC):
 
     Attributes:
         name: How a user asks for it.
+        photographs: Folder in which the tool looks for the photographs.
         classes: Names of the classes, in order.
     """
 
     name: ClassVar[str]
+    photographs: ClassVar[str] = "images"
 
     def __init__(self, classes: Sequence[str]) -> None:
         self.classes = tuple(classes)
@@ -109,6 +111,7 @@ class CvatMasks(MaskFormat):
     """Segmentation mask 1.1; the project needs the classes and, where masks have 255, a label `ignored`."""
 
     name = "cvat"
+    photographs = "JPEGImages"
     _list = Path("ImageSets/Segmentation/default.txt")
 
     def __init__(self, classes: Sequence[str]) -> None:
@@ -145,6 +148,7 @@ class LabelmeMasks(MaskFormat):
     """JSON files of labelme 5.2 and later, to lie beside the photographs."""
 
     name = "labelme"
+    photographs = ""
 
     def files(self, names: Sequence[str]) -> list[Path]:
         """See `MaskFormat`."""
@@ -219,6 +223,7 @@ class LabelStudioMasks(MaskFormat):
     """Tasks with predictions, for a set-up with `<Image name="image">` and `<BrushLabels name="tag">`."""
 
     name = "label_studio"
+    photographs = ""
     _tasks = Path("tasks.json")
 
     def __init__(self, classes: Sequence[str]) -> None:

@@ -18,16 +18,20 @@ logger = logging.getLogger(__name__)
 class ResultFolder:
     """The files of one run of a command; paths are relative to the folder."""
 
-    def __init__(self, folder: Path, command: str, planned: Collection[Path]) -> None:
+    def __init__(
+        self, folder: Path, command: str, planned: Collection[Path], *, replaces: bool = True
+    ) -> None:
         """Claim the files that the run may write.
 
         Args:
             folder: The folder; it may not exist yet.
             command: Name of the command; the list is `{command}.json`.
             planned: All files that the run may write.
+            replaces: Whether what an earlier run wrote and this one does not may be removed.
 
         Raises:
-            InputError: One of them exists and no earlier run has written it, or the list is damaged.
+            InputError: One of them exists and no earlier run has written it, or the list is damaged, or
+                there is something that may not be removed.
         """
         self.folder = folder
         self._list = folder / f"{command}.json"
@@ -47,6 +51,13 @@ class ResultFolder:
             raise InputError(
                 f"{folder}: {len(foreign)} file(s) there would be overwritten that no earlier {command}"
                 f" has written, for instance {foreign[0]}. Give another `--out`, or move them."
+            )
+        others = sorted(name for name in before - now if (folder / name).exists())
+        if others and not replaces:
+            raise InputError(
+                f"{folder}: holds {len(others)} more file(s) of an earlier {command}, for instance"
+                f" {others[0]}, which a run of some images would remove, corrections included. Give another"
+                " `--out`."
             )
         self._known = before | now
         self._write(self._known)

@@ -14,6 +14,7 @@ from workflow_scripts.datasets.index import ImageRecord
 from workflow_scripts.datasets.label_map import masks_in
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.masks import MaskReader
+from workflow_scripts.storage.shard_files import is_of_an_earlier_cut
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ def read_truth(record: ImageRecord) -> np.ndarray:
 def masks_below(folder: Path, classes: Sequence[str] | None = None) -> Masks:
     """Return a function that reads each mask of a folder, by path without suffix.
 
+    Of a run's shards these are those that it is cut into now: those of earlier cuts stay beside them.
+
     Args:
         folder: The folder, or an export of CVAT.
         classes: See `read_mask`.
@@ -67,13 +70,23 @@ def masks_below(folder: Path, classes: Sequence[str] | None = None) -> Masks:
     found = Folder.scan(masks_in(folder), MASK_SUFFIXES | _SHARDS)
     masks: Masks = {}
     origin: dict[str, Path] = {}
+    earlier = {path for path in found.files.values() if _is_left_over(path)}
+    if earlier:
+        logger.info("%s: %d shards of an earlier cut of the run are not read", folder, len(earlier))
     for name, path in found.files.items():
+        if path in earlier:
+            continue
         for key, read in _masks_of(name, path, classes):
             if key in masks:
                 raise InputError(
                     f"{folder}: two masks are called {key!r}, in {origin[key]} and in {path}; remove one"
                 )
             masks[key], origin[key] = read, path
+    if not masks and earlier:
+        raise InputError(
+            f"{folder}: has no shard that the run is cut into now, only {len(earlier)} of an earlier cut; "
+            "run the workflow again, so that they are made"
+        )
     if not masks:
         rest = f" Left out: {found.summary()}." if found.left_out else ""
         raise InputError(
@@ -83,6 +96,10 @@ def masks_below(folder: Path, classes: Sequence[str] | None = None) -> Masks:
     if found.left_out:
         found.tell()
     return masks
+
+
+def _is_left_over(path: Path) -> bool:
+    return path.suffix.lower() in _SHARDS and is_of_an_earlier_cut(path)
 
 
 def _masks_of(

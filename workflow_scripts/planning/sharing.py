@@ -13,10 +13,8 @@ from pathlib import Path
 
 from workflow_scripts.errors import InputError
 from workflow_scripts.storage.atomic import atomic_path
-from workflow_scripts.storage.shard_files import shard_names
+from workflow_scripts.storage.shard_files import RECORD, recorded_parts, shard_names
 from workflow_scripts.training.gpus import visible_gpus
-
-NAME = "shards.json"
 
 
 def parts_at_a_time(limit: int, cores_of_a_job: int) -> int:
@@ -39,30 +37,20 @@ def kept_parts(folder: Path, limit: int, split: str) -> int | None:
     Raises:
         InputError: The record is damaged.
     """
-    path = folder / NAME
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        parts = int(record["parts"])
-        return parts if limit in (record["limit"], parts) else None
-    except FileNotFoundError:
-        last = glob.escape(shard_names(split, limit)[-1])
-        # trial/method/activations, trial/method/seeds …
-        return limit if any(folder.glob(f"[0-9]*/*/*/{last}.*")) else None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: not readable ({error!r}); delete it: the run is cut anew, and made anew where the "
-            "parts are others"
-        ) from None
+    recorded = recorded_parts(folder)
+    if recorded is not None:
+        return recorded[0] if limit in recorded else None
+    last = glob.escape(shard_names(split, limit)[-1])
+    # trial/method/activations, trial/method/seeds …
+    return limit if any(folder.glob(f"[0-9]*/*/*/{last}.*")) else None
 
 
 def keep_parts(folder: Path, limit: int, parts: int) -> None:
     """Record what a run is cut into, where the record says anything else."""
-    path = folder / NAME
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["parts"] == parts and limit in (record["limit"], parts):
+        if (recorded := recorded_parts(folder)) and recorded[0] == parts and limit in recorded:
             return
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # There is none, or a damaged one.
-    with atomic_path(path) as temporary:
+    except InputError:
+        pass  # It is damaged, and written anew.
+    with atomic_path(folder / RECORD) as temporary:
         temporary.write_text(json.dumps({"limit": limit, "parts": parts}) + "\n", "utf-8")
