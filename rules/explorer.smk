@@ -6,6 +6,7 @@ rule make_gallery:
         seeds=plan.report_files.seeds,
         pseudo_masks=plan.report_files.pseudo_masks,
         predictions=plan.report_files.predictions,
+        judged=plan.judged_tables,
     output:
         report(plan.path("gallery.html"), **catalogue.GALLERY.marks),
     log:
@@ -24,6 +25,7 @@ rule make_gallery:
         shown=plan.shown_flags,
         source=plan.sources[0],
         splits=plan.report_splits,
+        judged=plan.looks_flags,
         settings=plan.flags("report", "gallery"),
         code=plan.code("make_gallery"),
         assets=plan.assets(catalogue.GALLERY_ASSETS),
@@ -33,7 +35,7 @@ rule make_gallery:
         "python -m workflow_scripts.make_gallery "
         "--run {params.run:q} --index {input.index:q} --output {output:q} "
         "{params.shown} --source {params.source} --splits {params.splits} "
-        "{params.settings} --threads {threads} --log {log:q}"
+        "{params.judged} {params.settings} --threads {threads} --log {log:q}"
 
 
 rule make_explorer:

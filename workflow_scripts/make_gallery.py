@@ -2,12 +2,15 @@
 
 Reads the index, and below the run's folder whatever one trial has for the images of the given splits;
 what is missing is left out. Images are evenly spaced over the ranking by gain of the second method over
-the first (in the order of the index where there is no ground truth). Writes one self-contained HTML page.
+the first (in the order of the index where there is no ground truth). With the tables of `judge` a third of
+the places goes to the images whose correction is expected to gain most, and the page saves lists of these
+for `label` and `convert_masks`. Writes one self-contained HTML page.
 """
 
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -20,6 +23,7 @@ from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.index import read_index
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.run_results import RunFolder
+from workflow_scripts.judging.judged_files import Look, read_looks
 from workflow_scripts.report.catalogue import GALLERY_ASSETS
 from workflow_scripts.report.image_pages import (
     HEAT_STOPS,
@@ -42,7 +46,14 @@ class Files(RunFiles):
     trial: int = Field(0, ge=0, description="trial that is shown")
     source: str = Field(description="source of the pseudo-masks that are shown, such as t0.50")
     splits: tuple[str, ...] = Field(("val", "train"), description="splits whose images are shown")
+    judged: Path | None = Field(
+        None, description="images.csv of `judge`: which images to look at first"
+    )
     output: Path = Field(description="page to write (HTML)")
+
+
+# Share of a split's places that go to the images to look at first, where `judge` has said which.
+LOOKED_AT = 1 / 3
 
 
 def work(files: Files, settings: GallerySettings) -> None:
@@ -53,6 +64,7 @@ def work(files: Files, settings: GallerySettings) -> None:
     if not splits:
         raise InputError(f"no shard belongs to the splits {', '.join(files.splits)}; give some")
     colours = safe_colours(len(index.classes))
+    judged_set, looks = _looks(files)
     images: list[dict[str, Any]] = []
     total = 0
     for split in splits:
@@ -60,7 +72,11 @@ def work(files: Files, settings: GallerySettings) -> None:
         figures = _figures(folder, files, split)
         order = [i for i in ranked(figures["gain"]) if i in records] or list(records)
         total += len(order)
-        chosen = evenly_spaced(order, max(1, settings.gallery_images // len(splits)))
+        places = max(1, settings.gallery_images // len(splits))
+        first = sorted(looks.keys() & records.keys(), key=lambda i: looks[i].place)
+        first = first[: round(LOOKED_AT * places)]
+        rest = [image_id for image_id in order if image_id not in set(first)]
+        chosen = first + evenly_spaced(rest, min(places - len(first), len(rest)))
         methods = [MethodFiles(folder, files.trial, m, files.source, split) for m in files.methods]
         for image_id in progress(chosen, description=f"make_gallery {split}"):
             side = settings.thumbnail
@@ -68,7 +84,9 @@ def work(files: Files, settings: GallerySettings) -> None:
             of_image = {name: values.get(image_id) for name, values in figures.items()}
             gain = of_image.pop("gain")
             iou = {name: round(value, 1) for name, value in of_image.items() if value is not None}
-            images.append(entry | {"gain": None if gain is None else round(gain, 2), "iou": iou})
+            entry |= {"gain": None if gain is None else round(gain, 2), "iou": iou}
+            look = looks.get(image_id)
+            images.append(entry | {"look": None if look is None else asdict(look)})
     pair = compared_pair(files.methods)
     data = {
         "run": files.run.name,
@@ -78,11 +96,27 @@ def work(files: Files, settings: GallerySettings) -> None:
         "page": settings.gallery_page,
         "pair": [method_name(method) for method in pair] if pair else [],
         "total": total,
+        "judged": judged_set,
+        "looks": [[i, one.place, one.gain] for i, one in looks.items()],
         "heat": HEAT_STOPS,
         "images": images,
     }
     with atomic_path(files.output) as temporary:
         temporary.write_text(render(data), encoding="utf-8")
+
+
+def _looks(files: Files) -> tuple[str | None, dict[str, Look]]:
+    """The set of the shown trial and source that is predicted to be best, and its images in order.
+
+    Of masks by hand, whose sets have other names, it is the first set of the table.
+    """
+    if files.judged is None:
+        return None, {}
+    sets = read_looks(files.judged)
+    shown = [f"{files.trial}/{method}/{files.source}" for method in files.methods]
+    # The table has the sets in the order of their predicted mIoU.
+    name = next((name for name in sets if name in shown), next(iter(sets)))
+    return name, dict(sorted(sets[name].items(), key=lambda item: item[1].place))
 
 
 def _figures(folder: RunFolder, files: Files, split: str) -> dict[str, dict[str, float]]:

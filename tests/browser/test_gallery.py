@@ -6,6 +6,7 @@ import pytest
 from tests.browser.conftest import Browser
 from tests.report_run import CLASSES, build_run
 from workflow_scripts import make_gallery
+from workflow_scripts.judging.judged_files import in_order, read_looks
 
 pytestmark = pytest.mark.browser
 
@@ -16,6 +17,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     flags = [*run.flags("run", "index", "methods", "shards"), "--source", "t0.50"]
     page = run.path / "gallery.html"
     assert make_gallery.main([*flags, "--output", str(page), "--gallery-page", "3"]) == 0
+    # As `judge` writes it: of each set the images in the order of the index.
+    looks = [("train0", 3, 0.2), ("train1", 1, 1.5), ("train2", 4, 0.1), ("train3", 2, 0.7)]
+    rows = [f"0/amn/t0.50,{name},{place},{gain},50,0.{place}" for name, place, gain in looks]
+    rows += [f"0/cam/t0.50,{name},{5 - place},{gain},50,0.5" for name, place, gain in looks]
+    table = run.path / "images.csv"
+    table.write_text("set,image,look,gain,iou,difference\n" + "\n".join(rows) + "\n")
+    page = run.path / "judged.html"
+    assert make_gallery.main([*flags, "--output", str(page), "--judged", str(table)]) == 0
     return run.path
 
 
@@ -91,8 +100,77 @@ def test_arrow_keys_turn_pages(browser: Browser, page: str) -> None:
     assert shown(browser) == first
 
 
+@pytest.fixture
+def judged_page(browser: Browser, serve: Any, folder: Path) -> str:
+    address = f"{serve(folder)}/judged.html"
+    browser.open(address)
+    return address
+
+
+def saved(browser: Browser, press: str) -> str:
+    """What a button saves: the text that the browser would write."""
+    browser.run(
+        "window.kept = null; URL.createObjectURL = blob => {"
+        " blob.text().then(text => { window.kept = text; }); return 'about:blank#'; };"
+        "HTMLAnchorElement.prototype.click = function () { window.saved_as = this.download; };"
+        "document.getElementById(arguments[0]).click()",
+        press,
+    )
+    browser.wait("window.kept !== null")
+    assert browser.run("return window.saved_as") == "look_first.csv"
+    return browser.run("return window.kept")
+
+
+def test_without_judge_nothing_is_offered(browser: Browser, page: str) -> None:
+    assert browser.run("return getComputedStyle(document.getElementById('save')).display") == "none"
+    orders = browser.run("return [...document.querySelectorAll('#order option')].map(o => o.value)")
+    assert orders == ["largest gain first", "smallest gain first", "by name"]
+
+
+def test_the_order_of_judge_and_its_first_images_are_saved(
+    browser: Browser, judged_page: str, tmp_path: Path
+) -> None:
+    choose(browser, "order", "largest expected gain of a correction first")
+    assert shown(browser) == ["train1", "train3", "train0", "train2"]
+    heading = browser.run("return document.querySelector('article h2').textContent")
+    assert "look 1 of 4" in heading and "a correction gains +1.50 points" in heading
+    browser.run(
+        "const first = document.getElementById('first'); first.value = 2;"
+        "first.dispatchEvent(new Event('input'))"
+    )
+    worth = browser.run("return document.getElementById('worth').textContent")
+    assert worth.startswith("2 of 4 images of 0/amn/t0.50, 88 % of the gains")
+    table = tmp_path / "look_first.csv"
+    table.write_text(saved(browser, "save-first"))
+    names = {name: (name,) for name in ("train0", "train1", "train2", "train3")}
+    assert in_order(table, names) == ["train1", "train3"]
+    assert browser.complaints() == []
+
+
+def test_ticked_images_are_saved_and_stay_ticked(
+    browser: Browser, judged_page: str, tmp_path: Path
+) -> None:
+    assert browser.run("return document.getElementById('save-ticked').disabled")
+    choose(browser, "order", "where the judged sets differ most first")
+    assert shown(browser) == ["train2", "train0", "train3", "train1"]
+    for place in (0, 1):
+        browser.run("document.querySelectorAll('article input')[arguments[0]].click()", place)
+    choose(browser, "order", "by name")
+    assert browser.run(
+        "return [...document.querySelectorAll('article input')].map(box => box.checked)"
+    ) == [True, False, True, False]
+    assert browser.run("return document.getElementById('save-ticked').textContent") == (
+        "Save the ticked (2)"
+    )
+    table = tmp_path / "look_first.csv"
+    table.write_text(saved(browser, "save-ticked"))
+    [(name, looks)] = read_looks(table).items()
+    assert name == "0/amn/t0.50"
+    assert {image: look.place for image, look in looks.items()} == {"train0": 3, "train2": 4}
+
+
 @pytest.mark.parametrize("width", [390, 1280])
-def test_fits_the_width(browser: Browser, page: str, width: int) -> None:
+def test_fits_the_width(browser: Browser, judged_page: str, width: int) -> None:
     with browser.of_width(width):
-        browser.open(page)
+        browser.open(judged_page)
         assert browser.run("return document.documentElement.scrollWidth") <= width

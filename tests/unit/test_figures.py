@@ -356,6 +356,31 @@ def test_gallery_of_few_images_and_without_masks(maskless: FinishedRun, tmp_path
     assert all(image["gain"] is None for image in data["images"])
 
 
+def test_gallery_has_the_images_to_look_at_first(
+    maskless: FinishedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the shown set that is predicted to be best: other trials and sources come first in the table."""
+    table = tmp_path / "images.csv"
+    rows = ["1/amn/t0.50,train0,1,9,", "0/amn/t0.30,train0,1,9,", "0/amn/t0.50,train3,2,0.1,0.4"]
+    rows += ["0/amn/t0.50,train2,1,0.5,0.25", "0/cam/t0.50,train1,1,3,"]
+    table.write_text("set,image,look,gain,difference\n" + "\n".join(rows) + "\n")
+    flags = ["--gallery-images", "6", "--judged", str(table)]
+    data = gallery(maskless, tmp_path, *flags)
+    # A third of the places of each split, and evenly spaced over the others.
+    assert [image["id"] for image in data["images"]] == [
+        "val0", "val2", "val3", "train2", "train0", "train3",
+    ]  # fmt: skip
+    assert data["judged"] == "0/amn/t0.50"
+    assert data["looks"] == [["train2", 1, 0.5], ["train3", 2, 0.1]]
+    by_id = {image["id"]: image["look"] for image in data["images"]}
+    assert by_id["train2"] == {"place": 1, "gain": 0.5, "difference": 0.25}
+    assert by_id["train0"] is None
+    table.write_text("image,look\ntrain0,1\n")
+    page = [*maskless.flags("run", "index", "methods", "shards"), "--source", "t0.50"]
+    assert make_gallery.main([*page, "--output", str(tmp_path / "p.html"), *flags]) == 2
+    assert "images.csv: not the table of images that judge writes" in capsys.readouterr().err
+
+
 def test_compare_prints_figures_and_differing_settings(
     run: FinishedRun, maskless: FinishedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

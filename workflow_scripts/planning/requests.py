@@ -265,6 +265,12 @@ class Requests(Layout):
         return [self.path("judged", name) for name in names] if self._judged() else []
 
     @property
+    def looks_flags(self) -> str:
+        """`--judged` with the table of images for the gallery, where there are pseudo-masks to judge."""
+        tables = self.judged_tables
+        return f"--judged {shlex.quote(tables[-1])}" if tables else ""
+
+    @property
     def judged_masks(self) -> list[str]:
         """Shards of all pseudo-masks that are judged."""
         shards = self.shards(self.judged_split)

@@ -67,7 +67,8 @@ class GallerySettings(Settings):
     gallery_images: int = Field(
         120,
         ge=1,
-        description="images in the gallery, evenly spaced over the ranking by gain; all if fewer",
+        description="images in the gallery, a third of them those to look at first, the others evenly spaced "
+        "over the ranking by gain; all if fewer",
     )
     gallery_page: int = Field(10, ge=1, description="images on one page of the gallery")
     thumbnail: int = Field(200, ge=32, description="longest side of the gallery's pictures, pixels")
