@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from workflow_scripts.judging.mask_evidence import KINDS as EVIDENCE
 from workflow_scripts.judging.mask_evidence import evidence, iou, reduced, smoothed
 from workflow_scripts.judging.predicted_quality import (
     Calibration,
+    Calibrations,
     PredictedCounts,
     RegionTable,
     SetOfMasks,
@@ -151,12 +153,38 @@ def test_of_a_single_label_it_is_sure_which_class_a_region_is() -> None:
 
 def test_the_calibration_is_complete(tmp_path: Path) -> None:
     found = published()
-    columns = (len(EVIDENCE) + 2) * (len(EVIDENCE) + 3) // 2
-    assert len(found.foreground) == len(found.background) == columns
-    assert 0 < found.error < 0.3 and found.pair_error > 0
+    for calibration, kinds in (
+        (found.alone, len(EVIDENCE) + 1),
+        (found.together, len(EVIDENCE) + 2),
+    ):
+        columns = (kinds + 1) * (kinds + 2) // 2
+        assert len(calibration.foreground) == len(calibration.background) == columns
+        assert 0 < calibration.error < 0.3 and calibration.pair_error > 0
     assert found.fitted_on
     found.write(tmp_path / "again.json")
-    assert Calibration.read(tmp_path / "again.json") == found
+    assert Calibrations.read(tmp_path / "again.json") == found
+
+
+def test_sets_of_other_origins_vouch() -> None:
+    """Of an origin's sets the one that is most like, and of origins the mean; no set for its own origin."""
+    image, mask = square()
+    masks = [np.roll(mask, steps, axis=1) for steps in (0, 1, 2, 4)]
+    of_set = evidence(image, masks, (2,), ("a", "a", "b", "c"))
+    overlap = {steps: 8 * (8 - steps) / (2 * 64 - 8 * (8 - steps)) for steps in range(5)}
+    found = [next(one.vouched for one in regions if one.number == 2) for regions in of_set]
+    expected = [
+        (overlap[2] + overlap[4]) / 2,
+        (overlap[1] + overlap[3]) / 2,
+        (overlap[1] + overlap[2]) / 2,
+        (overlap[3] + overlap[2]) / 2,
+    ]
+    assert found == pytest.approx(expected)
+    assert all(np.isnan(one.vouched) for one in evidence(image, masks[:2], (2,), ("a", "a"))[0])
+    # A region that nobody else has, and one that all lack.
+    blank = np.zeros_like(mask)
+    sets = evidence(image, [mask, blank, blank], (1, 2))
+    by_number = {one.number: one.vouched for one in sets[0]}
+    assert by_number[2] == 0 and by_number[1] == 1
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +258,36 @@ def test_no_result_of_before_stands_beside_new_tables(
     with pytest.raises(ZeroDivisionError):
         judged_files.write(tmp_path, result)
     assert not (tmp_path / "judged.json").exists()
+
+
+def test_sets_of_one_origin_are_judged_as_if_alone(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Thresholds of one network agree on its mistakes; of a run's folders the origin is known."""
+    alone = [run(scenes, tmp_path / name, name)["sets"][0] for name in ("right", "grown3")]
+    folders = []
+    for name, place in (
+        ("right", "0/cam/t0.30"),
+        ("grown3", "0/cam/t0.50"),
+        ("noisy", "1/cam/t0.30"),
+    ):
+        folder = tmp_path / "demo" / place / "pseudo_masks"
+        shutil.copytree(scenes / name, folder)
+        folders.append(str(folder))
+    flags = ["--index", str(scenes / "dataset/index.csv"), "--out", str(tmp_path / "out")]
+
+    def judged(folders: list[str], *more: str) -> list[float]:
+        assert stage.main(["--masks", *folders, *flags, *more]) == 0
+        return [
+            row["miou"] for row in json.loads((tmp_path / "out/judged.json").read_text())["sets"]
+        ]
+
+    values = sorted((row["miou"] for row in alone), reverse=True)
+    assert judged(folders[:2]) == values
+    assert judged(folders[::2], "--origins", "mine", "mine")[0] == alone[0]["miou"]
+    assert judged(folders)[:2] != values
+    assert stage.main(["--masks", *folders, *flags, "--origins", "mine"]) == 2
+    assert "1 names for 3 folders of masks; give one each" in capsys.readouterr().err
 
 
 def test_a_set_alone_is_judged_too(scenes: Path, tmp_path: Path) -> None:
