@@ -3,14 +3,10 @@
     python -m tools.judge_calibration photos=results/a photos=results/b scenes=results/c --write
 
 Of every trial and method of the runs, the masks at some thresholds are sets of masks, judged and compared
-with the truth. There are two fits: of sets alone, and of sets that those of the run's other trials and
-methods vouch for, each by its masks at the same threshold. True masks made worse in known ways take part in
-the first, and weigh less: they cover what real masks seldom reach; nobody vouches for them, since they know
-the truth.
-
-Prints how both predictions do on each set of images when nothing of its group took part in the fit, nor in
-the width of its interval: runs that share images or networks belong into one group. With --write the fits on
-all of them become the calibration that `judge` reads.
+with the truth; so are true masks made worse in known ways, which weigh less: they cover what real masks
+seldom reach. Prints how the prediction does on each set of images when nothing of its group took part in the
+fit, nor in the width of its interval: runs that share images or networks belong into one group. With --write
+the fit on all of them becomes the calibration that `judge` reads.
 """
 
 import argparse
@@ -34,7 +30,6 @@ from workflow_scripts.judging.predicted_quality import (
     FILE,
     NINETY,
     Calibration,
-    Calibrations,
     PredictedCounts,
     RegionTable,
     SetOfMasks,
@@ -119,7 +114,7 @@ def collect(
         [ActivationReader(shard) for shard in finished.files(*place, "activations", split)]
         for place in places
     ]
-    names = [f"{run.name} {split} {t} {m} {at:.2f}" for at in thresholds for t, m in places]
+    names = [f"{run.name} {split} {t} {m} {at:.2f}" for t, m in places for at in thresholds]
     names += [f"{run.name} {split} {DEGRADED} {kind}" for kind in KINDS]
     sets = [SetOfMasks() for _ in names]
     truths: list[list[Confusion]] = [[] for _ in names]
@@ -127,18 +122,8 @@ def collect(
     records = [record for record in index.of_split(split) if record.mask is not None]
     for position, record in enumerate(progress(records, description=f"{run.name} {split}")):
         pixels, truth = read_image(record.path), read_truth(record)
-        found = list(_masks(record, readers, thresholds))
-        masks = [mask for at_one in found for mask in at_one]
-        masks += [degraded(truth, kind) for kind in KINDS]
-        own_evidence = [
-            regions for at_one in found for regions in evidence(pixels, at_one, record.labels)
-        ]
-        own_evidence += [
-            regions
-            for mask in masks[len(own_evidence) :]
-            for regions in evidence(pixels, [mask], record.labels)
-        ]
-        for which, regions in enumerate(own_evidence):
+        masks = [*_masks(record, readers, thresholds), *(degraded(truth, kind) for kind in KINDS)]
+        for which, regions in enumerate(evidence(pixels, masks, record.labels)):
             own = Confusion.empty(len(index.classes)).update(truth, masks[which])
             sets[which].add(position, regions)
             truths[which].append(own)
@@ -160,19 +145,12 @@ def collect(
 
 def _masks(
     record: ImageRecord, readers: Sequence[Sequence[ActivationReader]], thresholds: Sequence[float]
-) -> Iterator[list[np.ndarray]]:
-    """For each threshold the masks of all trials and methods."""
-    activations = [
-        next(reader for reader in shards if record.id in reader.ids).read_full(
-            record.id, record.height, record.width
-        )
-        for shards in readers
-    ]
-    for threshold in thresholds:
-        yield [
-            dataset_labels(local_labels(activation, threshold), record.labels)
-            for activation in activations
-        ]
+) -> Iterator[np.ndarray]:
+    for shards in readers:
+        reader = next(reader for reader in shards if record.id in reader.ids)
+        activation = reader.read_full(record.id, record.height, record.width)
+        for threshold in thresholds:
+            yield dataset_labels(local_labels(activation, threshold), record.labels)
 
 
 def fit(judged: Sequence[Judged]) -> Calibration:
@@ -238,35 +216,28 @@ class Fitted:
         calibration: The fit with its errors.
         outside: For each group the fit without it.
         predicted: For each kind of sets the predictions by these.
-        width: For each group half of its interval, by the errors of the other groups.
+        width: For each group half of its interval, by the errors of the other groups; of its own if it is
+            the only one.
     """
 
     calibration: Calibration
     outside: dict[str, Calibration]
-    predicted: dict[Kind, list[float]]
+    predicted: dict[Kind, np.ndarray]
     width: dict[str, float]
 
 
-def fitted(judged: Sequence[Judged], alone: dict[Kind, list[float]] | None = None) -> Fitted:
-    """Fit on all sets, and on all but each group.
-
-    Args:
-        judged: The sets.
-        alone: Predictions of the sets alone, whose mean the sets that others vouch for keep (`judge_all`).
-    """
+def fitted(judged: Sequence[Judged]) -> Fitted:
+    """Fit on all sets, and on all but each group."""
     outside = held_out(judged)
-    predicted: dict[Kind, list[float]] = {}
+    predicted: dict[Kind, np.ndarray] = {}
     errors: dict[str, list[np.ndarray]] = {}
     pairs = []
     for kind in dict.fromkeys(one.kind for one in judged):
         of_kind = [one for one in judged if one.kind == kind]
         weights = outside[of_kind[0].group]
         raw = np.array([raw_miou(one, weights) for one in of_kind])
-        predicted[kind] = list(weights.level[0] + weights.level[1] * raw)
-        if alone is not None:
-            shift = float(np.mean(alone[kind]) - np.mean(predicted[kind]))
-            predicted[kind] = [value + shift for value in predicted[kind]]
-        own = np.array(predicted[kind]) - [one.miou for one in of_kind]
+        predicted[kind] = weights.level[0] + weights.level[1] * raw
+        own = predicted[kind] - np.array([one.miou for one in of_kind])
         # The intervals are those of masks as methods make them.
         if kind[1]:
             errors.setdefault(of_kind[0].group, []).append(own)
@@ -276,15 +247,17 @@ def fitted(judged: Sequence[Judged], alone: dict[Kind, list[float]] | None = Non
     calibration = replace(
         weights,
         level=level_of(judged, weights),
-        error=ninety([own for of_group in errors.values() for own in of_group]) / NINETY,
+        error=ninety([own for found in errors.values() for own in found]) / NINETY,
         pair_error=ninety(pairs) / NINETY,
         class_level=class_level,
         class_error=class_error,
     )
     width = {
-        group: ninety([own for other, found in errors.items() if other != group for own in found])
+        group: ninety(
+            [own for other, found in errors.items() if other != group for own in found]
+            or errors[group]
+        )
         for group in errors
-        if len(errors) > 1
     }
     return Fitted(calibration, outside, predicted, width)
 
@@ -292,10 +265,10 @@ def fitted(judged: Sequence[Judged], alone: dict[Kind, list[float]] | None = Non
 def ninety(errors: Sequence[np.ndarray]) -> float:
     """What 90 % of the errors are within, 0…1; sets of images weigh alike, however many errors each has."""
     sizes = np.abs(np.concatenate(errors))
-    weights = np.concatenate([np.full(len(own), 1 / len(own)) for own in errors])
+    weights = np.concatenate([np.full(len(own), 1 / len(own)) for own in errors if len(own)])
     order = np.argsort(sizes)
     shares = weights[order].cumsum() / weights.sum()
-    return float(sizes[order][np.searchsorted(shares, 0.9)])
+    return float(sizes[order][min(np.searchsorted(shares, 0.9), len(sizes) - 1)])
 
 
 def class_errors(
@@ -346,22 +319,17 @@ def report(judged: Sequence[Judged], found: Fitted) -> str:
         f"{'images':34}{'sets':>5}{'rank':>7}{'error':>7}{'inside':>8}{'bias':>7}{'gain':>6}"
         "   (rank correlation, median error, share in the interval, gain by random)"
     ]
-    inside_all = []
     for (images, made), values in found.predicted.items():
         own = [one for one in judged if one.kind == (images, made)]
         truth = np.array([one.miou for one in own])
-        off = np.array(values) - truth
-        width = found.width.get(own[0].group, NINETY * found.calibration.error)
-        inside = np.mean(np.abs(off) <= width)
-        if made:
-            inside_all.append(inside)
+        off = values - truth
+        inside = np.mean(np.abs(off) <= found.width[own[0].group])
         gains = np.median([gain_ratio(one, found.outside[own[0].group]) for one in own])
         runs = sorted({" ".join(one.name.split()[: 2 if made else 3]) for one in own})
         lines.append(
-            f"{', '.join(runs):34}{len(own):5}{rank_correlation(np.array(values), truth):7.2f}"
+            f"{', '.join(runs):34}{len(own):5}{rank_correlation(values, truth):7.2f}"
             f"{100 * np.median(np.abs(off)):7.1f}{100 * inside:7.0f}%{100 * off.mean():7.1f}{gains:6.1f}"
         )
-    lines.append(f"inside over all sets of images: {100 * np.mean(inside_all):.0f} %")
     return "\n".join(lines)
 
 
@@ -389,17 +357,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for split in given.splits
         for one in collect(Path(run), split, group)
     ]
-    alone = [replace(one, regions=replace(one.regions, vouched=None)) for one in judged]
-    together = [one for one in judged if one.regions.vouched is not None]
-    if not together:
-        parser.error("no run has two trials or methods: nothing vouches for a set")
-    by_itself = fitted(alone)
-    fits = {"alone": by_itself, "together": fitted(together, by_itself.predicted)}
-    for (name, found), sets in zip(fits.items(), (alone, together), strict=True):
-        print(f"{name}:\n{report(sets, found)}")
+    found = fitted(judged)
+    print(report(judged, found))
     if given.write:
-        alone_fit, together_fit = (one.calibration for one in fits.values())
-        Calibrations(alone_fit, together_fit, tuple(given.described)).write(FILE)
+        replace(found.calibration, fitted_on=tuple(given.described)).write(FILE)
         print(FILE)
     return 0
 

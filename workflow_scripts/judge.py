@@ -7,8 +7,7 @@ images are: 0 background, i the i-th class, 255 ignored. The images and their la
 (CSV: image, labels), or those of a split of a dataset that was prepared (`--index`, `--split`).
 
 Evidence is read off images, labels and masks alone: colours and edges, agreement with a dense CRF and with
-the labels, smoothness and size of regions; and, where sets are by several networks or people, how far these
-agree. What it is worth was found once, on the data named below. Prints
+the labels, smoothness and size of regions. What it is worth was found once, on the data named below. Prints
 the ranking, with the probability that a set is better than the next; with `--out` writes `sets.csv`,
 `classes.csv`, `images.csv` (what is predicted of each image, by how much its correction would raise the
 mIoU, in which order to look at the images, and how far the sets differ on it) and all of it as `judged.json`.
@@ -39,7 +38,7 @@ from workflow_scripts.judging.predicted_quality import (
     Estimate,
     SetOfMasks,
     better,
-    judge_all,
+    judge,
     published,
 )
 from workflow_scripts.storage.masks import MaskReader
@@ -57,12 +56,6 @@ class Files(StageFiles):
     masks: tuple[Path, ...] = Field(min_length=1, description="folders of masks, one for each set")
     names: tuple[str, ...] = Field(
         (), description="what the sets are called; their folders if left out"
-    )
-    origins: tuple[str, ...] = Field(
-        (),
-        description="who made each set, in any words, where several are by one network (at other thresholds, "
-        "say): these do not vouch for each other. Else each folder is another's, pseudo-masks of a run their "
-        "trial's and method's",
     )
     images: Path | None = Field(None, description="folder of the images")
     labels: Path | None = Field(None, description="table of their labels (CSV: image, labels)")
@@ -165,23 +158,6 @@ def named_sets(files: Files) -> tuple[str, ...]:
     return names
 
 
-def origins_of(files: Files) -> tuple[str, ...]:
-    """Who made each set, as given or by its folder: {run}/{trial}/{method}/{source}/pseudo_masks.
-
-    Raises:
-        InputError: As many are not given as there are sets.
-    """
-    if files.origins:
-        if len(files.origins) != len(files.masks):
-            raise InputError(
-                f"--origins: {len(files.origins)} names for {len(files.masks)} folders of masks; give one"
-                " each"
-            )
-        return files.origins
-    folders = [path.absolute() for path in files.masks]
-    return tuple(str(path.parents[1] if path.name == "pseudo_masks" else path) for path in folders)
-
-
 def _reader(masks: Masks, folder: Path, image: JudgedImage) -> np.ndarray:
     for key in image.keys:
         if key in masks:
@@ -241,8 +217,6 @@ def gathered(
         if extra > 0:
             logger.warning("%s: %d masks belong to no image of the table", folder, extra)
 
-    origins = origins_of(files)
-
     def of_image(image: JudgedImage) -> list[list[RegionEvidence]]:
         pixels = read_image(image.path)
         own = []
@@ -251,7 +225,7 @@ def gathered(
             size = (pixels.shape[1], pixels.shape[0])
             check_mask(mask, size, len(classes), folder / image.keys[0], image.path)
             own.append(mask)
-        return evidence(pixels, own, image.labels, origins)
+        return evidence(pixels, own, image.labels)
 
     sets = [SetOfMasks() for _ in folders]
     differences = np.full(len(images), np.nan)
@@ -273,14 +247,15 @@ def judged(files: Files) -> Result:
     names = named_sets(files)
     classes, images = read_images(files)
     sets, differences = gathered(files, classes, images)
-    tables = [kept.table() for kept in sets]
-    for name, regions in zip(names, tables, strict=True):
+    judgements = []
+    for name, kept in zip(names, sets, strict=True):
+        regions = kept.table()
         if not regions.shows_a_class:
             logger.warning(
                 "set %s: no mask has a pixel of a class that its image's labels name; check the numbers of "
                 "the classes and the table of labels", name,
             )  # fmt: skip
-    judgements = judge_all(tables, len(classes), len(images))
+        judgements.append(judge(regions, len(classes), len(images)))
     return Result(
         names, classes, tuple(image.name for image in images), tuple(judgements), differences
     )

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tools.degraded_masks import degraded
+from tools.judge_calibration import Judged, fitted, ninety
 from workflow_scripts import judge as stage
 from workflow_scripts.datasets.index import IndexRow, read_index, write_index
 from workflow_scripts.datasets.kinds.demo import DemoDatasetSettings
@@ -18,8 +18,8 @@ from workflow_scripts.judging import judged_files, mask_evidence
 from workflow_scripts.judging.mask_evidence import KINDS as EVIDENCE
 from workflow_scripts.judging.mask_evidence import evidence, iou, reduced, smoothed
 from workflow_scripts.judging.predicted_quality import (
+    NINETY,
     Calibration,
-    Calibrations,
     PredictedCounts,
     RegionTable,
     SetOfMasks,
@@ -153,38 +153,12 @@ def test_of_a_single_label_it_is_sure_which_class_a_region_is() -> None:
 
 def test_the_calibration_is_complete(tmp_path: Path) -> None:
     found = published()
-    for calibration, kinds in (
-        (found.alone, len(EVIDENCE) + 1),
-        (found.together, len(EVIDENCE) + 2),
-    ):
-        columns = (kinds + 1) * (kinds + 2) // 2
-        assert len(calibration.foreground) == len(calibration.background) == columns
-        assert 0 < calibration.error < 0.3 and calibration.pair_error > 0
+    columns = (len(EVIDENCE) + 2) * (len(EVIDENCE) + 3) // 2
+    assert len(found.foreground) == len(found.background) == columns
+    assert 0 < found.error < 0.3 and found.pair_error > 0
     assert found.fitted_on
     found.write(tmp_path / "again.json")
-    assert Calibrations.read(tmp_path / "again.json") == found
-
-
-def test_sets_of_other_origins_vouch() -> None:
-    """Of an origin's sets the one that is most like, and of origins the mean; no set for its own origin."""
-    image, mask = square()
-    masks = [np.roll(mask, steps, axis=1) for steps in (0, 1, 2, 4)]
-    of_set = evidence(image, masks, (2,), ("a", "a", "b", "c"))
-    overlap = {steps: 8 * (8 - steps) / (2 * 64 - 8 * (8 - steps)) for steps in range(5)}
-    found = [next(one.vouched for one in regions if one.number == 2) for regions in of_set]
-    expected = [
-        (overlap[2] + overlap[4]) / 2,
-        (overlap[1] + overlap[3]) / 2,
-        (overlap[1] + overlap[2]) / 2,
-        (overlap[3] + overlap[2]) / 2,
-    ]
-    assert found == pytest.approx(expected)
-    assert all(np.isnan(one.vouched) for one in evidence(image, masks[:2], (2,), ("a", "a"))[0])
-    # A region that nobody else has, and one that all lack.
-    blank = np.zeros_like(mask)
-    sets = evidence(image, [mask, blank, blank], (1, 2))
-    by_number = {one.number: one.vouched for one in sets[0]}
-    assert by_number[2] == 0 and by_number[1] == 1
+    assert Calibration.read(tmp_path / "again.json") == found
 
 
 @pytest.fixture(scope="module")
@@ -258,36 +232,6 @@ def test_no_result_of_before_stands_beside_new_tables(
     with pytest.raises(ZeroDivisionError):
         judged_files.write(tmp_path, result)
     assert not (tmp_path / "judged.json").exists()
-
-
-def test_sets_of_one_origin_are_judged_as_if_alone(
-    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    """Thresholds of one network agree on its mistakes; of a run's folders the origin is known."""
-    alone = [run(scenes, tmp_path / name, name)["sets"][0] for name in ("right", "grown3")]
-    folders = []
-    for name, place in (
-        ("right", "0/cam/t0.30"),
-        ("grown3", "0/cam/t0.50"),
-        ("noisy", "1/cam/t0.30"),
-    ):
-        folder = tmp_path / "demo" / place / "pseudo_masks"
-        shutil.copytree(scenes / name, folder)
-        folders.append(str(folder))
-    flags = ["--index", str(scenes / "dataset/index.csv"), "--out", str(tmp_path / "out")]
-
-    def judged(folders: list[str], *more: str) -> list[float]:
-        assert stage.main(["--masks", *folders, *flags, *more]) == 0
-        return [
-            row["miou"] for row in json.loads((tmp_path / "out/judged.json").read_text())["sets"]
-        ]
-
-    values = sorted((row["miou"] for row in alone), reverse=True)
-    assert judged(folders[:2]) == values
-    assert judged(folders[::2], "--origins", "mine", "mine")[0] == alone[0]["miou"]
-    assert judged(folders)[:2] != values
-    assert stage.main(["--masks", *folders, *flags, "--origins", "mine"]) == 2
-    assert "1 names for 3 folders of masks; give one each" in capsys.readouterr().err
 
 
 def test_a_set_alone_is_judged_too(scenes: Path, tmp_path: Path) -> None:
@@ -437,3 +381,39 @@ def test_masks_of_nothing_are_told_of(scenes: Path, tmp_path: Path, capsys) -> N
     assert "set empty: no mask has a pixel of a class" in capsys.readouterr().err
     found = json.loads((tmp_path / "out/judged.json").read_text())
     assert [row["set"] for row in found["sets"]] == ["right", "empty"]
+
+
+def test_an_interval_holds_ninety_in_a_hundred_whichever_set_of_images_they_are_of() -> None:
+    """Few errors of one set weigh as much as many of another."""
+    small, large = np.full(1000, 0.01), np.linspace(-0.5, 0.5, 11)
+    assert ninety([small]) == 0.01
+    assert ninety([np.array([0.3, -0.1, 0.2])]) == 0.3
+    # Half of all weight is small; of the other half four fifths are within 0.4.
+    assert ninety([small, large]) == pytest.approx(0.4)
+
+
+def test_sets_that_are_held_out_do_not_widen_their_own_interval() -> None:
+    """Predictions of three groups whose true IoU lies beside the line of the others."""
+    random = np.random.default_rng(0)
+    judged = []
+    for group in ("a", "b", "c"):
+        for number in range(6):
+            values = random.random((8, len(EVIDENCE)))
+            numbers = np.tile([0, 1], 4)
+            table = RegionTable(
+                np.repeat(np.arange(4), 2), numbers, np.full(8, 0.5), np.full(8, True), values
+            )
+            off = 0.2 * (group == "c")
+            truth = Confusion(np.array([[int(50 + 4 * number - 100 * off), 50, 0], [10, 40, 0]]))
+            iou = values[:, 0] * 0.5 + 0.3 - off
+            judged.append(Judged(f"{group} {number}", group, group, table, iou, truth, [truth]))
+    found = fitted(judged)
+    assert found.width.keys() == {"a", "b", "c"}
+    off = {
+        group: np.abs(
+            found.predicted[group, True] - [one.miou for one in judged if one.group == group]
+        )
+        for group in found.width
+    }
+    assert found.width["c"] == pytest.approx(ninety([off["a"], off["b"]]))
+    assert found.calibration.error * NINETY == pytest.approx(ninety(list(off.values())))

@@ -45,9 +45,7 @@ class RegionEvidence:
             `touching`, its share of the image's border; `rim` and `beyond`, the share of the pixels just
             inside and just outside of its border whose colours are more frequent inside than outside.
         agreement: Mean IoU with the other sets' region of the class; NaN without other sets. It tells where
-            sets differ, and takes no part in a prediction: sets of one network agree on their mistakes.
-        vouched: IoU with the region of the class of whoever made other sets (of several sets the one that is
-            most like), the mean over all of them; NaN where all sets are of one origin.
+            sets differ, and takes no part in a prediction: what it is worth depends on which the others are.
     """
 
     number: int
@@ -55,7 +53,6 @@ class RegionEvidence:
     expected: bool
     values: np.ndarray
     agreement: float
-    vouched: float
 
 
 def reduced(image: np.ndarray, masks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -74,10 +71,7 @@ def reduced(image: np.ndarray, masks: Sequence[np.ndarray]) -> tuple[np.ndarray,
 
 
 def evidence(
-    image: np.ndarray,
-    masks: Sequence[np.ndarray],
-    labels: Sequence[int],
-    origins: Sequence[str] | None = None,
+    image: np.ndarray, masks: Sequence[np.ndarray], labels: Sequence[int]
 ) -> list[list[RegionEvidence]]:
     """Return the evidence on each region of some sets' masks of one image.
 
@@ -87,7 +81,6 @@ def evidence(
         image: uint8 [H, W, 3].
         masks: One mask of each set, uint8 [H, W] of class numbers, 255 ignored.
         labels: The image's class numbers.
-        origins: Who made each set; each is another's if left out. Thresholds of one network are one origin.
 
     Returns:
         For each set the regions, by number.
@@ -104,20 +97,18 @@ def evidence(
     inside = local[:, None] == np.arange(len(numbers))[:, None, None]
     regions_of = inside.reshape(-1, *small.shape[:2])
     colours = colour_separation(small, regions_of).reshape(len(masks), len(numbers))
-    overlaps = [pairwise_iou(inside[:, position]) for position in range(len(numbers))]
-    agreements = [mean_of_others(own) for own in overlaps]
-    vouched = [vouched_by_others(own, origins or range(len(masks))) for own in overlaps]
+    agreements = [agreement_of(inside[:, position]) for position in range(len(numbers))]
     found = []
     for which in range(len(masks)):
         regions = []
         for position, number in enumerate(numbers):
             region = inside[which, position]
             expected = number == 0 or number in labels
-            others = float(agreements[position][which]), float(vouched[position][which])
+            agreement = float(agreements[position][which])
             if not region.any():
                 if expected:
                     empty = np.full(len(KINDS), np.nan)
-                    regions.append(RegionEvidence(number, 0.0, expected, empty, *others))
+                    regions.append(RegionEvidence(number, 0.0, expected, empty, agreement))
                 continue
             share = float(region.mean())
             values = (
@@ -129,7 +120,7 @@ def evidence(
                 _touching(region),
                 *_across(bins, region),
             )
-            regions.append(RegionEvidence(number, share, expected, np.array(values), *others))
+            regions.append(RegionEvidence(number, share, expected, np.array(values), agreement))
         found.append(regions)
     return found
 
@@ -140,29 +131,16 @@ def iou(one: np.ndarray, other: np.ndarray) -> float:
     return np.count_nonzero(one & other) / union if union else 1.0
 
 
-def pairwise_iou(regions: np.ndarray) -> np.ndarray:
-    """IoU of each two of S regions bool [S, H, W], float32 [S, S]; 1 where both are empty."""
+def agreement_of(regions: np.ndarray) -> np.ndarray:
+    """Mean IoU of each of S regions bool [S, H, W] with the others, [S]; NaN of a single one."""
+    if len(regions) == 1:
+        return np.full(1, np.nan)
     flat = regions.reshape(len(regions), -1).astype(np.float32)
     shared = flat @ flat.T
     sizes = np.diagonal(shared)
     unions = sizes[:, None] + sizes - shared
-    return np.divide(shared, unions, out=np.ones_like(shared), where=unions > 0)
-
-
-def mean_of_others(ious: np.ndarray) -> np.ndarray:
-    """Mean of each row of [S, S] without the diagonal, [S]; NaN of a single one."""
-    others = len(ious) - 1
-    return (ious.sum(axis=1) - 1) / others if others else np.full(1, np.nan)
-
-
-def vouched_by_others(ious: np.ndarray, origins: Sequence[str] | Sequence[int]) -> np.ndarray:
-    """Of each row of [S, S] the largest of each other origin, and of these the mean, [S]; NaN without any."""
-    of = np.asarray(origins)
-    names = np.unique(of)
-    if len(names) == 1:
-        return np.full(len(ious), np.nan)
-    best = np.stack([ious[:, of == name].max(axis=1) for name in names], axis=1)
-    return np.where(of[:, None] == names, 0, best).sum(axis=1) / (len(names) - 1)
+    ious = np.divide(shared, unions, out=np.ones_like(shared), where=unions > 0)
+    return (ious.sum(axis=1) - 1) / (len(regions) - 1)
 
 
 def smoothed(region: np.ndarray) -> np.ndarray:

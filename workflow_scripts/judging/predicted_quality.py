@@ -11,7 +11,7 @@ import json
 import math
 from array import array
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class Calibration:
         class_level: Intercept and slope of the IoU of classes.
         class_error: Standard deviation of the IoU of a class that many images show, and the part that falls
             with the number of images, as variance times images.
+        fitted_on: What it was fitted on, in words.
     """
 
     foreground: tuple[float, ...]
@@ -49,20 +50,6 @@ class Calibration:
     pair_error: float = 0.0
     class_level: tuple[float, float] = (0.0, 1.0)
     class_error: tuple[float, float] = (0.0, 0.0)
-
-
-@dataclass(frozen=True)
-class Calibrations:
-    """What `judge` reads: for sets of one origin, and for sets that others vouch for.
-
-    Attributes:
-        alone: Without agreement.
-        together: With the agreement of sets of other origins as one more kind of evidence.
-        fitted_on: What both were fitted on, in words.
-    """
-
-    alone: Calibration
-    together: Calibration
     fitted_on: tuple[str, ...] = ()
 
     def write(self, path: Path) -> None:
@@ -70,24 +57,20 @@ class Calibrations:
         path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
-    def read(cls, path: Path) -> "Calibrations":
+    def read(cls, path: Path) -> "Calibration":
         """Read what `write` wrote."""
         values = json.loads(path.read_text(encoding="utf-8"))
-        alone, together = (_calibration(values[name]) for name in ("alone", "together"))
-        return cls(alone, together, tuple(values["fitted_on"]))
-
-
-def _calibration(values: dict[str, Any]) -> Calibration:
-    given: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-    }
-    return Calibration(**given)
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**given)
 
 
 @cache
-def published() -> Calibrations:
-    """The calibrations that come with the workflow."""
-    return Calibrations.read(FILE)
+def published() -> Calibration:
+    """The calibration that comes with the workflow."""
+    return Calibration.read(FILE)
 
 
 def design(evidence: np.ndarray) -> np.ndarray:
@@ -117,7 +100,7 @@ class SetOfMasks:
 
     def __init__(self) -> None:
         self._images, self._numbers, self._expected = array("q"), array("B"), array("B")
-        self._shares, self._values, self._vouched = array("d"), array("f"), array("f")
+        self._shares, self._values = array("d"), array("f")
 
     def add(self, image: int, regions: Sequence[RegionEvidence]) -> None:
         """Add the regions of an image, by its position."""
@@ -127,48 +110,38 @@ class SetOfMasks:
             self._shares.append(region.share)
             self._expected.append(region.expected)
             self._values.extend(region.values.tolist())
-            self._vouched.append(region.vouched)
 
     def table(self) -> "RegionTable":
         """The regions as arrays."""
-        vouched = np.array(self._vouched, np.float64)
         return RegionTable(
             np.array(self._images, np.intp),
             np.array(self._numbers, np.intp),
             np.array(self._shares, np.float64),
             np.array(self._expected, bool),
             np.array(self._values, np.float64).reshape(-1, len(KINDS)),
-            None if np.isnan(vouched).any() else vouched,
         )
 
 
 @dataclass(frozen=True)
 class RegionTable:
-    """Regions of one set: image and class of each, share of its image, whether expected, evidence.
-
-    `vouched` is the agreement with sets of other origins, None where there are none.
-    """
+    """Regions of one set: image and class of each, share of its image, whether expected, evidence."""
 
     images: np.ndarray
     numbers: np.ndarray
     shares: np.ndarray
     expected: np.ndarray
     values: np.ndarray
-    vouched: np.ndarray | None = None
 
     @property
     def evidence(self) -> np.ndarray:
-        """`values`, 1 over the image's number of labels (of one it is known which it is), and `vouched`.
+        """`values`, and 1 over the number of labels of the image: of one label it is known which it is.
 
-        float64 [n, len(KINDS) + 1 or 2]; 0 for regions without pixels.
+        float64 [n, len(KINDS) + 1]; 0 for regions without pixels.
         """
         classes = self.expected & (self.numbers > 0)
         labels = np.bincount(self.images[classes], minlength=self.images.max(initial=0) + 1)
         alone = 1 / np.maximum(labels[self.images], 1)
-        columns = [np.nan_to_num(self.values), alone[:, None]]
-        if self.vouched is not None:
-            columns.append(self.vouched[:, None])
-        return np.concatenate(columns, axis=1)
+        return np.concatenate([np.nan_to_num(self.values), alone[:, None]], axis=1)
 
     @property
     def shows_a_class(self) -> bool:
@@ -266,71 +239,40 @@ class Judgement:
         class_iou: IoU of each class that occurs, background included, by number.
         gains: Expected rise of the mean IoU by correcting each image, float64 [images].
         image_iou: Predicted mean IoU of each image, float64 [images].
-        pair_error: Standard deviation of the difference of its mean IoU to another set's of the same images.
     """
 
     miou: Estimate
     class_iou: dict[int, Estimate]
     gains: np.ndarray
     image_iou: np.ndarray
-    pair_error: float
 
 
 def judge(regions: RegionTable, classes: int, images: int) -> Judgement:
-    """Predict the quality of a set of masks alone by the published calibration, see `judge_all`."""
-    return _judged(replace(regions, vouched=None), published().alone, 0.0, classes, images)
-
-
-def judge_all(sets: Sequence[RegionTable], classes: int, images: int) -> list[Judgement]:
-    """Predict the quality of sets of masks of the same images by the published calibrations.
-
-    Sets of several origins are ranked with their agreement. How much it is worth as such depends on how alike
-    the origins are: networks that learnt from each other agree on their mistakes. So it says how the sets
-    differ, and their mean is the one that each has alone.
+    """Predict the quality of a set of masks by the published calibration.
 
     Args:
-        sets: Evidence on each set's regions.
+        regions: Evidence on the set's regions.
         classes: C, the number of classes.
         images: How many images there are.
     """
-    known = published()
-    if any(regions.vouched is None for regions in sets):
-        return [judge(regions, classes, images) for regions in sets]
-    alone = [
-        predicted_miou(replace(regions, vouched=None), known.alone, classes) for regions in sets
-    ]
-    together = [predicted_miou(regions, known.together, classes) for regions in sets]
-    shift = float(np.mean(alone) - np.mean(together))
-    return [_judged(regions, known.together, shift, classes, images) for regions in sets]
-
-
-def predicted_miou(regions: RegionTable, calibration: Calibration, classes: int) -> float:
-    """Predicted mean IoU of a set by one calibration."""
-    level, slope = calibration.level
-    counts = predicted_counts(regions, calibration)
-    return level + slope * float(mean_of_present(counts.class_iou(classes)))
-
-
-def _judged(
-    regions: RegionTable, calibration: Calibration, shift: float, classes: int, images: int
-) -> Judgement:
-    """By one calibration; `shift` is added to what it predicts."""
+    calibration = published()
     counts = predicted_counts(regions, calibration)
     iou = counts.class_iou(classes)
     shown = np.bincount(regions.numbers[regions.expected], minlength=classes + 1)
     (level, slope), (base, fall) = calibration.class_level, calibration.class_error
     by_class = {
         int(number): Estimate.around(
-            level + slope * iou[number] + shift, math.sqrt(base**2 + fall / max(1, shown[number]))
+            level + slope * iou[number], math.sqrt(base**2 + fall / max(1, shown[number]))
         )
         for number in np.flatnonzero(~np.isnan(iou))
     }
+    level, slope = calibration.level
+    mean = level + slope * float(mean_of_present(iou))
     return Judgement(
-        Estimate.around(predicted_miou(regions, calibration, classes) + shift, calibration.error),
+        Estimate.around(mean, calibration.error),
         by_class,
-        calibration.level[1] * counts.gains(classes, images),
+        slope * counts.gains(classes, images),
         counts.image_iou(images),
-        calibration.pair_error,
     )
 
 
@@ -342,5 +284,5 @@ def predicted_counts(regions: RegionTable, calibration: Calibration) -> Predicte
 def better(one: Judgement, other: Judgement) -> float:
     """Probability that the true mean IoU of one set exceeds that of another one of the same images."""
     difference = one.miou.value - other.miou.value
-    error = max(one.pair_error, other.pair_error, 1e-9)
+    error = max(published().pair_error, 1e-9)
     return 0.5 * (1 + math.erf(difference / (math.sqrt(2) * error)))
