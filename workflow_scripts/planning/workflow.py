@@ -4,14 +4,18 @@ The rules stay free of logic: their input functions, parameters and targets are 
 A method that takes `wildcards` can be given to Snakemake as it is.
 """
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from workflow_scripts.errors import InputError
 from workflow_scripts.planning.configuration import FORMER_RULES
 from workflow_scripts.planning.requests import Requests
+from workflow_scripts.planning.run_layout import Wildcards
 from workflow_scripts.planning.targets import ReportFiles, Targets
 from workflow_scripts.report.catalogue import Item, planned_items
+from workflow_scripts.settings.base import render_flags
+from workflow_scripts.settings.refinement import AUTO
 from workflow_scripts.training.gpus import visible_gpus
 from workflow_scripts.training.launch import check_batch
 
@@ -58,6 +62,12 @@ class Workflow(Requests, Targets):
     def summary_flags(self) -> str:
         """What `summarise` gathers."""
         return f"{self.run_flags} --dataset {self.settings.dataset.kind} {self.flags('summary')}"
+
+    def refined_sweep_flags(self, wildcards: Wildcards) -> str:
+        """Settings of the sweep with another {refinement}, which looks at the threshold `auto` too."""
+        settings = self.settings.sweep.model_copy(update={"refinement": wildcards.refinement})
+        chosen = self.path(str(wildcards.trial), wildcards.method, AUTO, "thresholds.json")
+        return f"{render_flags(settings)} --thresholds {shlex.quote(chosen)}"
 
     @property
     def gpu_limit(self) -> int:
