@@ -32,7 +32,7 @@ from workflow_scripts.evaluation.run_results import RunFolder
 from workflow_scripts.evaluation.threshold_sweep import PLATEAU, ThresholdCurve, even_thresholds
 from workflow_scripts.planning.configuration import FULL
 from workflow_scripts.planning.workflow import Workflow
-from workflow_scripts.report.names import method_name
+from workflow_scripts.report.names import method_name, refinement_name
 from workflow_scripts.settings.base import merge
 from workflow_scripts.settings.refinement import AUTO
 from workflow_scripts.storage.atomic import atomic_path
@@ -40,7 +40,7 @@ from workflow_scripts.storage.atomic import atomic_path
 METHODS = ("cam", "vit_cam", "amn", "amn_on_vit_cam")
 # Methods that go on from a network whose backbone learns.
 LEARNING = ("recam",)
-REFINEMENTS = {"crf": "CRF", "par": "PAR"}
+REFINEMENTS = ("crf", "par")
 # Distance of the thresholds at which masks are refined; they lie in the middle of equal parts, as all do.
 REFINED_STEP = 0.1
 COLUMNS = (
@@ -237,7 +237,7 @@ def figures(plan: Workflow, split: str, refinements: Sequence[str] = ()) -> Rows
 def row_name(method: str, refinement: str | None = None) -> str:
     """A row's title."""
     name = method_name(method) + (" (CAM + affinity)" if method == "vit_cam" else "")
-    return f"{name} + {REFINEMENTS[refinement]}" if refinement else name
+    return f"{name} + {refinement_name(refinement)}" if refinement else name
 
 
 def shown(values: Sequence[float], digits: int, unit: str) -> str:
@@ -334,7 +334,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--refined",
         nargs="+",
-        choices=list(REFINEMENTS),
+        choices=REFINEMENTS,
         default=[],
         help="also after a dense CRF, after pixel-adaptive refinement",
     )

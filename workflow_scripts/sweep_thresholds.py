@@ -59,7 +59,7 @@ def sweep_records(
     records = with_truth(records)
     plain = ThresholdSweep(classes, even_thresholds(settings.step))
     grid = settings.refined_thresholds
-    refined = RefinedSweep(classes, grid) if grid else None
+    refined = RefinedSweep(classes, grid, settings.refinement) if grid else None
 
     def load(record: ImageRecord) -> tuple[ImageRecord, np.ndarray, np.ndarray, np.ndarray | None]:
         activation = reader.read_full(record.id, record.height, record.width)

@@ -169,6 +169,7 @@ class ClipCam(Method):
     """Activations that a frozen CLIP gives for the names of an image's labels."""
 
     name: ClassVar[str] = "clip_cam"
+    title: ClassVar[str] = "CLIP-CAM"
     trains: ClassVar[bool] = False
     seeds: ClassVar[SeedSettings] = SeedSettings(
         foreground_threshold=0.45, background_threshold=0.15

@@ -107,6 +107,7 @@ class VitCam(Method):
     """Class activation maps of patches, spread over the attention of a transformer."""
 
     name: ClassVar[str] = "vit_cam"
+    title: ClassVar[str] = "ViT-CAM"
     seeds: ClassVar[SeedSettings] = SeedSettings(
         foreground_threshold=0.45, background_threshold=0.15
     )
