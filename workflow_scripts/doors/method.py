@@ -204,6 +204,17 @@ class Method(ABC):
         """
         return [self.activations(network, image, infer, device) for image in images]
 
+    def image_logits(self, network: Any, images: "Tensor") -> "Tensor | None":
+        """What a network says of whole images: logits of their labels, [B, 3, H, W] → [B, C].
+
+        By default None: the network does not classify images, as one that is given their labels.
+
+        Args:
+            network: The trained network in evaluation mode.
+            images: Normalised images.
+        """
+        return None
+
     def description(self) -> dict[str, Any]:
         """What rebuilds the network beside backbone and classes: all settings but those of training."""
         values = self.settings.model_dump(mode="json")

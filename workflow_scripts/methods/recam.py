@@ -117,6 +117,11 @@ class Recam(Method):
         losses = losses + self.settings.weight * reactivation_loss(of_features, batch["labels"])
         return losses.sum() / counts[0]
 
+    def image_logits(self, network: Any, images: Tensor) -> Tensor:
+        """Those of the first classifier; the second one tells labels apart that are known."""
+        logits: Tensor = network(images)[0]
+        return logits
+
     def activations(
         self, network: Any, image: LabelledImage, infer: Any, device: torch.device
     ) -> CamMaps:
