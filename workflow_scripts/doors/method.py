@@ -91,6 +91,7 @@ class Method(ABC):
 
     Attributes:
         name: How a configuration asks for it.
+        title: How reports call it; its name, short ones in capitals, if left out.
         reads: What it learns from beside images and labels.
         source: The method that it reads from, unless a variant says otherwise (`seeds_from`).
         trains: False where nothing is learnt: `train` writes the network as `build` and `prepare` leave it.
@@ -102,6 +103,7 @@ class Method(ABC):
     """
 
     name: ClassVar[str]
+    title: ClassVar[str] = ""
     reads: ClassVar[Reads] = Reads.NOTHING
     source: ClassVar[str] = "cam"
     trains: ClassVar[bool] = True

@@ -94,6 +94,7 @@ class Recam(Method):
     """Goes on from CAM's classifier; its maps come from both classifiers."""
 
     name: ClassVar[str] = "recam"
+    title: ClassVar[str] = "ReCAM"
     reads: ClassVar[Reads] = Reads.NETWORK
     seeds: ClassVar[SeedSettings] = SeedSettings(
         foreground_threshold=0.30, background_threshold=0.05
