@@ -24,7 +24,7 @@ from workflow_scripts.datasets.result_folder import ResultFolder
 from workflow_scripts.datasets.table import make_ids
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.truth import masks_below
-from workflow_scripts.judging.judged_files import in_order
+from workflow_scripts.report.judged_table import in_order
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.masks import IGNORE
 

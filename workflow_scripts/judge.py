@@ -13,12 +13,15 @@ the ranking, with the probability that a set is better than the next; with `--ou
 mIoU, in which order to look at the images, and how far the sets differ on it) and all of it as `judged.json`.
 """
 
+import csv
+import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -32,20 +35,22 @@ from workflow_scripts.datasets.parallel import in_threads
 from workflow_scripts.datasets.table import choose_classes, find_images, make_ids, read_table
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.truth import Masks, masks_below
-from workflow_scripts.judging.judged_files import JUDGED, TABLES, Result, write
 from workflow_scripts.judging.mask_evidence import RegionEvidence, evidence
 from workflow_scripts.judging.predicted_quality import (
     Estimate,
+    Judgement,
     SetOfMasks,
     better,
     judge,
     published,
 )
+from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.masks import MaskReader
 
 logger = logging.getLogger(__name__)
 
 SHOWN = 5
+JUDGED, TABLES = "judged.json", ("sets", "classes", "images")
 # Shards that are open at a time: a system allows a process 1024 files, some as few as 256.
 MOST_OPEN = 64
 
@@ -97,6 +102,23 @@ class JudgedImage:
     path: Path
     labels: tuple[int, ...]
     keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was found: sets in the order given."""
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    images: tuple[str, ...]
+    judgements: tuple[Judgement, ...]
+    differences: np.ndarray
+    """float64 [images], 1 − mean agreement of the sets' regions; NaN of a single set."""
+
+    @property
+    def order(self) -> list[int]:
+        """Sets by predicted mIoU, best first."""
+        return sorted(range(len(self.names)), key=lambda i: -self.judgements[i].miou.value)
 
 
 def read_images(files: Files) -> tuple[tuple[str, ...], list[JudgedImage]]:
@@ -292,6 +314,83 @@ def shown(result: Result) -> str:
         apart = np.argsort(-result.differences, kind="stable")[:SHOWN]
         lines.append(f"the sets differ most on: {', '.join(result.images[i] for i in apart)}")
     return "\n".join(lines)
+
+
+def tables(result: Result) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the three tables; IoU and gains in points."""
+    names = ("background", *result.classes)
+    sets, classes, images = [], [], []
+    for place, which in enumerate(result.order):
+        name, judgement = result.names[which], result.judgements[which]
+        after = result.order[place + 1 : place + 2]
+        sure = better(judgement, result.judgements[after[0]]) if after else None
+        sets.append(
+            {
+                "set": name,
+                **_points("miou", judgement.miou),
+                "better_than_next": None if sure is None else round(sure, 4),
+            }
+        )
+        classes += [
+            {"set": name, "class": names[number], **_points("iou", estimate)}
+            for number, estimate in judgement.class_iou.items()
+        ]
+        ranks = np.argsort(np.argsort(-judgement.gains, kind="stable"))
+        images += [
+            {
+                "set": name,
+                "image": image,
+                "look": int(ranks[i]) + 1,
+                "gain": round(100 * float(judgement.gains[i]), 4),
+                "iou": round(100 * float(judgement.image_iou[i]), 2),
+                "difference": _rounded(result.differences[i]),
+            }
+            for i, image in enumerate(result.images)
+        ]
+    return dict(zip(TABLES, (sets, classes, images), strict=True))
+
+
+def _points(name: str, estimate: Estimate) -> dict[str, float]:
+    return {
+        name: round(100 * estimate.value, 2),
+        f"{name}_low": round(100 * estimate.low, 2),
+        f"{name}_high": round(100 * estimate.high, 2),
+    }
+
+
+def _rounded(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 4)
+
+
+def write(folder: Path, result: Result) -> None:
+    """Write the tables, each whole or not at all; judged.json is there only beside its own tables."""
+    found = tables(result)
+    (folder / JUDGED).unlink(missing_ok=True)
+    for name, rows in found.items():
+        with (
+            atomic_path(folder / f"{name}.csv") as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as stream,
+        ):
+            writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    content = {
+        "fitted_on": list(published().fitted_on),
+        "better": [
+            {"set": result.names[i], "than": result.names[j], "probability": round(p, 4)}
+            for i, j, p in _pairs(result)
+        ],
+        **found,
+    }
+    with atomic_path(folder / JUDGED) as temporary:
+        text = json.dumps(content, ensure_ascii=False, indent=1)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _pairs(result: Result) -> Iterator[tuple[int, int, float]]:
+    for place, i in enumerate(result.order):
+        for j in result.order[place + 1 :]:
+            yield i, j, better(result.judgements[i], result.judgements[j])
 
 
 def work(files: Files, settings: NoSettings) -> None:

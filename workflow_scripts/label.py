@@ -23,9 +23,9 @@ from workflow_scripts.datasets.annotation_export import AnnotationWriter
 from workflow_scripts.datasets.files import images_below
 from workflow_scripts.datasets.table import TableRow, find_images, make_ids, read_table
 from workflow_scripts.errors import InputError
-from workflow_scripts.judging.judged_files import in_order
 from workflow_scripts.planning.configuration import FULL, configuration_of_run
 from workflow_scripts.refinement.labeller import Labeller, Shown
+from workflow_scripts.report.judged_table import in_order
 from workflow_scripts.settings.evaluation import LabelSettings
 from workflow_scripts.training.distributed import choose_device
 from workflow_scripts.training.inference_pipeline import read_all, written_behind

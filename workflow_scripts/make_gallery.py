@@ -23,7 +23,6 @@ from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.index import read_index
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.run_results import RunFolder
-from workflow_scripts.judging.judged_files import Look, read_looks
 from workflow_scripts.report.catalogue import GALLERY_ASSETS
 from workflow_scripts.report.image_pages import (
     HEAT_STOPS,
@@ -34,6 +33,7 @@ from workflow_scripts.report.image_pages import (
     image_iou,
     ranked,
 )
+from workflow_scripts.report.judged_table import Look, read_looks
 from workflow_scripts.report.names import compared_pair, method_name, safe_colours
 from workflow_scripts.settings.evaluation import GallerySettings
 from workflow_scripts.storage.atomic import atomic_path

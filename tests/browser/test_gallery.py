@@ -6,7 +6,7 @@ import pytest
 from tests.browser.conftest import Browser
 from tests.report_run import CLASSES, build_run
 from workflow_scripts import make_gallery
-from workflow_scripts.judging.judged_files import in_order, read_looks
+from workflow_scripts.report.judged_table import in_order, read_looks
 
 pytestmark = pytest.mark.browser
 

@@ -14,7 +14,7 @@ from workflow_scripts import judge as stage
 from workflow_scripts.datasets.index import IndexRow, read_index, write_index
 from workflow_scripts.datasets.kinds.demo import DemoDatasetSettings
 from workflow_scripts.evaluation.confusion import Confusion, border
-from workflow_scripts.judging import judged_files, mask_evidence
+from workflow_scripts.judging import mask_evidence
 from workflow_scripts.judging.mask_evidence import KINDS as EVIDENCE
 from workflow_scripts.judging.mask_evidence import evidence, iou, reduced, smoothed
 from workflow_scripts.judging.predicted_quality import (
@@ -224,13 +224,13 @@ def test_no_result_of_before_stands_beside_new_tables(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = judge(regions((0, 0, 0.5, True), (0, 1, 0.5, True)), 1, 1)
-    result = judged_files.Result(("a",), ("cat",), ("one",), (own,), np.array([np.nan]))
-    judged_files.write(tmp_path, result)
+    result = stage.Result(("a",), ("cat",), ("one",), (own,), np.array([np.nan]))
+    stage.write(tmp_path, result)
     whole = ["classes.csv", "images.csv", "judged.json", "sets.csv"]
     assert sorted(path.name for path in tmp_path.iterdir()) == whole
-    monkeypatch.setattr(judged_files, "_pairs", lambda _: 1 / 0)
+    monkeypatch.setattr(stage, "_pairs", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        judged_files.write(tmp_path, result)
+        stage.write(tmp_path, result)
     assert not (tmp_path / "judged.json").exists()
 
 

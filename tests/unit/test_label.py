@@ -12,10 +12,10 @@ from pycocotools.coco import COCO
 from tests.tiny_models import CLASSES, save_run
 from workflow_scripts.datasets.annotation_export import AnnotationWriter
 from workflow_scripts.datasets.images import read_image, read_mask
-from workflow_scripts.judging.judged_files import in_order
 from workflow_scripts.label import main
 from workflow_scripts.planning.configuration import configuration_of_run
 from workflow_scripts.refinement.labeller import Labeller
+from workflow_scripts.report.judged_table import in_order
 
 
 @pytest.fixture(scope="module")
