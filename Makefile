@@ -30,8 +30,8 @@ demo: $(VENV)/.runtime  ## run the whole workflow on the embedded demo
 study: $(VENV)/.runtime  ## the demo at three trials and three thresholds, with the fully supervised reference
 	snakemake --cores $(CORES) all --configfile config/config.yaml config/study.yaml
 
-photographs: $(VENV)/.runtime  ## compare the methods on photographs with masks: ROOT=/path/to/VOC2012 [KIND=voc12] [TRIALS=3]
-	python -m tools.photographs --root "$(ROOT)" --kind $(KIND) --trials $(TRIALS) --cores $(CORES)
+photographs: $(VENV)/.runtime  ## compare the methods on photographs with masks: ROOT=/path/to/VOC2012 [KIND=voc12] [TRIALS=3] [OPTIONS="--refined crf par"]
+	python -m tools.photographs --root "$(ROOT)" --kind $(KIND) --trials $(TRIALS) --cores $(CORES) $(OPTIONS)
 
 PYTEST := python -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 SLOW := workflow or browser or slurm

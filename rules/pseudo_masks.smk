@@ -3,7 +3,9 @@ rule make_pseudo_masks:
         index=plan.index,
         activations=plan.refined_activations,
         thresholds=plan.chosen_threshold,
-        regions=plan.region_folder,
+        # The files in it decide, as their state says; the folder's own time says little.
+        regions=ancient(plan.region_folder),
+        state=plan.recorded_regions,
     output:
         plan.path("{trial}", "{method}", "{source}", "pseudo_masks", "{shard}.zip"),
     log:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.documentation import ROOT, between
-from workflow_scripts.report.names import method_name
+from workflow_scripts.report.names import method_name, refinement_of
 
 BEGIN = "<!-- result: made by `python -m tools.result_table` -->"
 END = "<!-- end of result -->"
@@ -18,7 +18,7 @@ ACTIVATION_COLUMNS = {
     "best_miou": "best threshold",
     "mean_miou": "mean over thresholds",
     "plateau": "plateau",
-    "refined_mean_miou": "after CRF, mean over thresholds",
+    "refined_mean_miou": "after {refinement}, mean over thresholds",
 }
 
 
@@ -44,7 +44,9 @@ def result_table(summary: Mapping[str, Any], split: str = "val", only: Collectio
         only: Names of the figures and thresholds to show; all if empty.
     """
     columns = {
-        name: title for name, title in ACTIVATION_COLUMNS.items() if not only or name in only
+        name: title.format(refinement=refinement_of(summary))
+        for name, title in ACTIVATION_COLUMNS.items()
+        if not only or name in only
     }
     methods = summary["methods"]
     thresholds = sorted(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 DISTRIBUTION = "wsss-amn-workflow"
 COMMANDS = (
-    "predict", "label", "evaluate", "judge", "compare", "convert_masks", "check_dataset",
+    "predict", "label", "predict_labels", "evaluate", "judge", "compare", "convert_masks", "check_dataset",
     "resize_dataset", "export_onnx", "export_voc_test", "import_checkpoint",
 )  # fmt: skip
 USER_ERROR = 2

@@ -63,9 +63,8 @@ def check_room(folder: Path, shards: Sequence[str], needed: int, image: int) -> 
         raise InputError(
             f"{folder}: features take {image:,} bytes an image, {needed / 1e9:.1f} GB for the whole split, "
             f"of which {there / 1e9:.1f} GB are there, and {free / 1e9:.1f} GB are free. Free some space, "
-            f"put "
-            "`results` on another disk, or store less: `features: {mirror: false}`, a smaller `side`, fewer "
-            "`scales`"
+            "put `results` on another disk, or store less: `features: {mirror: false}`, a smaller `side`, "
+            "fewer `scales`"
         )
 
 

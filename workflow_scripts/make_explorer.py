@@ -39,6 +39,7 @@ from workflow_scripts.report.names import (
     colours_of,
     compared_pair,
     method_name,
+    refinement_name,
     safe_colours,
     voc_colours,
 )
@@ -99,6 +100,9 @@ def work(files: Files, settings: ExplorerSettings) -> None:
         "thresholds": [round(float(threshold), 6) for threshold in thresholds],
         "used": _used(folder, files, methods),
         "truth": bool(sweeps),
+        "refinement": refinement_name(
+            first.refined.refinement if first and first.refined else "crf"
+        ),
         "count": len(records),
         "methods": _methods(files, methods, positions, bool(sweeps)),
     }

@@ -78,6 +78,7 @@ def work(files: Files, settings: SummarySettings) -> None:
     folder = files.folder
     costs = files.costs.costs() if files.costs else {}
     methods = {}
+    refinements: set[str] = set()
     for method in files.methods:
         sources = [*files.sources, TRUTH]
         trials = [folder.method_results(trial, method, sources) for trial in files.trials]
@@ -88,12 +89,15 @@ def work(files: Files, settings: SummarySettings) -> None:
                 " methods that this run has."
             )
         methods[method] = figures
+        sweeps = [sweep.refined for trial in trials for sweep in trial.sweeps.values()]
+        refinements |= {sweep.refinement for sweep in sweeps if sweep is not None}
     summary = {
         "run": files.run.name,
         "dataset": files.dataset,
         "classes": list(index.classes),
         "images": {split: len(index.of_split(split)) for split in folder.splits},
         "trials": len(files.trials),
+        **({"refinement": "/".join(sorted(refinements))} if refinements else {}),
         "seconds": {stage: cost.seconds for stage, cost in costs.items()},
         "methods": methods,
     }

@@ -2,7 +2,8 @@
 
 Reads the index, one shard of activations and the masks of its images; writes one file of counts
 (safetensors) from which every figure of the sweep follows. At the coarse thresholds the masks are
-also refined, by a dense CRF or PAR, and scored.
+also refined, by a dense CRF or PAR, and scored; so they are at a threshold that a rule chose, if its file
+is given.
 """
 
 import sys
@@ -30,12 +31,16 @@ from workflow_scripts.evaluation.truth import read_truth, with_truth
 from workflow_scripts.refinement.thresholding import dataset_labels, refined_labels
 from workflow_scripts.settings.evaluation import SweepSettings
 from workflow_scripts.storage.activations import ActivationReader
+from workflow_scripts.storage.chosen_thresholds import read_thresholds
 
 
 class Files(ShardFiles):
     """Inputs and outputs."""
 
     activations: Path = Field(description="shard of activations (safetensors)")
+    thresholds: Path | None = Field(
+        None, description="file of chosen thresholds: masks are refined at that of pseudo-masks too"
+    )
     output: Path = Field(description="file of counts to write (safetensors)")
 
 
@@ -54,7 +59,7 @@ def sweep_records(
     records = with_truth(records)
     plain = ThresholdSweep(classes, even_thresholds(settings.step))
     grid = settings.refined_thresholds
-    refined = RefinedSweep(classes, grid) if grid else None
+    refined = RefinedSweep(classes, grid, settings.refinement) if grid else None
 
     def load(record: ImageRecord) -> tuple[ImageRecord, np.ndarray, np.ndarray, np.ndarray | None]:
         activation = reader.read_full(record.id, record.height, record.width)
@@ -83,6 +88,9 @@ def _refine(record: ImageRecord, activation: np.ndarray, settings: SweepSettings
 def work(files: Files, settings: SweepSettings) -> None:
     """Sweep one shard."""
     index, records = files.read()
+    if files.thresholds is not None:
+        grid = {*settings.refined_thresholds, read_thresholds(files.thresholds).pseudo_mask}
+        settings = settings.model_copy(update={"refined_thresholds": tuple(sorted(grid))})
     title = f"sweep_thresholds {files.split} {files.shard}"
     with ActivationReader(files.activations) as reader:
         sweeps = sweep_records(records, reader, len(index.classes), settings, files.threads, title)

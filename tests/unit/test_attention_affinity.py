@@ -166,6 +166,25 @@ def test_its_maps_are_the_classifiers_spread_over_the_affinity(source):
     assert same == (source == "none")
 
 
+@pytest.mark.parametrize("source", ["attention", "features", "none"])
+def test_images_together_have_the_maps_that_each_has_alone(source):
+    torch.manual_seed(0)
+    backbone = backbones.build(name="vit_tiny_patch16_224")
+    network = method().build(backbone, 4).eval()
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 50, 70, 3), np.uint8)
+    shown = ((2,), (1, 3, 4), (), (1, 2))
+    images = [LabelledImage(one, labels, 4) for one, labels in zip(pixels, shown, strict=True)]
+    values = {"scales": (1.0, 1.5), "affinity": {"source": source, "box": 0.3}}
+    infer = validate(VitCam.Infer, values, "test")
+    together = method().activations_together(network, images, infer, CPU)
+    for image, found in zip(images, together, strict=True):
+        expected = method().activations(network, image, infer, CPU)
+        assert (found.height, found.width, found.cell) == (50, 70, 1)
+        for one, other in zip(found.maps, expected.maps, strict=True):
+            assert one.shape[0] == len(image.labels)
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
 def test_scores_are_float32_whatever_surrounds():
     """In bfloat16 their third digit would be lost."""
     torch.manual_seed(0)

@@ -90,7 +90,7 @@ def flags(folder: Path, split: str = "train") -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("rule", ["colours", "consensus"])
+@pytest.mark.parametrize("rule", ["colours", "consensus", "contrast"])
 def test_rules_split_two_modes_without_a_mask(run_folder: Path, rule: str) -> None:
     for mask in run_folder.rglob("*-mask.png"):
         mask.unlink()

@@ -191,6 +191,23 @@ def test_an_image_of_any_size_and_one_without_labels(clip, maps):
             assert np.isfinite(found.activation()).all()
 
 
+@pytest.mark.parametrize("source", ["attention", "features", "none"])
+@pytest.mark.parametrize("maps", ["gradient", "similarity"])
+def test_images_together_have_the_maps_that_each_has_alone(clip, maps, source):
+    method, network = network_of(clip[1])
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 40, 32, 3), np.uint8)
+    shown = ((2,), (1, 2, 3), ())
+    images = [LabelledImage(one, labels, 3) for one, labels in zip(pixels, shown, strict=True)]
+    values = {"maps": maps, "affinity": {"source": source, "blocks": 2}}
+    settings = validate(ClipCam.Infer, values, "test")
+    together = method.activations_together(network, images, settings, CPU)
+    for image, found in zip(images, together, strict=True):
+        expected = method.activations(network, image, settings, CPU)
+        assert found.maps[0].shape == (len(image.labels), 5, 4)
+        scale = expected.maps[0].max(initial=1e-8)
+        np.testing.assert_allclose(found.maps[0] / scale, expected.maps[0] / scale, atol=1e-5)
+
+
 def test_its_training_writes_texts_and_tower_and_its_activations_need_no_open_clip(
     clip, tmp_path, monkeypatch
 ):

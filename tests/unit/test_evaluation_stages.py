@@ -18,6 +18,7 @@ from workflow_scripts.storage.activations import (
     ActivationWriter,
     activation_shape,
 )
+from workflow_scripts.storage.chosen_thresholds import ChosenThresholds
 from workflow_scripts.storage.masks import MaskWriter, decode_mask, encode_mask
 
 CLASSES = ("cat", "dog")
@@ -81,6 +82,17 @@ def test_sweep_stage_without_refined_masks(dataset: Path) -> None:
     words = flags(dataset, activations="val-00.safetensors", output="s")
     assert sweep_thresholds.main([*words, "--refined-thresholds"]) == 0
     assert read_sweeps(dataset / "s").refined is None
+
+
+def test_masks_are_refined_at_a_chosen_threshold_too(dataset: Path) -> None:
+    ChosenThresholds.around(0.45, "consensus", 0.1, {}).write(dataset / "thresholds.json")
+    words = flags(
+        dataset, activations="val-00.safetensors", output="s", thresholds="thresholds.json"
+    )
+    words += ["--refinement", "par", "--par-iterations", "1", "--refined-thresholds", "0.3", "0.6"]
+    assert sweep_thresholds.main(words) == 0
+    refined = read_sweeps(dataset / "s").refined
+    assert refined is not None and refined.thresholds == pytest.approx([0.3, 0.45, 0.6])
 
 
 def test_evaluation_stage(dataset: Path) -> None:

@@ -32,7 +32,13 @@ from workflow_scripts.report.comparison import (
     text_table,
 )
 from workflow_scripts.report.figure_style import canvas, fonts_for, label_of
-from workflow_scripts.report.names import colours_of, compared_pair, method_name
+from workflow_scripts.report.names import (
+    colours_of,
+    compared_pair,
+    figure_name,
+    method_name,
+    refinement_of,
+)
 from workflow_scripts.report.run_data import Curve, RunData
 from workflow_scripts.report.threshold_figures import (
     _bins,
@@ -303,12 +309,21 @@ def test_plateau_ranges_cover_the_plateau() -> None:
     assert np.array(curve.plateau_ranges) == pytest.approx(np.array([[0.15, 0.25], [0.35, 0.55]]))
 
 
+def test_figures_say_what_refined_the_masks() -> None:
+    assert figure_name("activations", "refined_mean_miou")[0].startswith("mIoU after CRF,")
+    after_par = figure_name("activations", "refined_mean_miou", refinement="PAR")[0]
+    assert after_par == "mIoU after PAR, mean over thresholds, %"
+    assert refinement_of({}) == "CRF" and refinement_of({"refinement": "par"}) == "PAR"
+
+
 def test_names_and_colours() -> None:
     assert method_name("full") == "fully supervised reference"
     assert method_name("amn_no_balance") == "AMN, no balance"
     assert method_name("imported") == "imported"
-    assert method_name("vit_cam") == "VIT-CAM" and method_name("vit_cam_max") == "VIT-CAM, max"
-    assert method_name("recam") == "RECAM"
+    assert method_name("vit_cam") == "ViT-CAM" and method_name("vit_cam_max") == "ViT-CAM, max"
+    assert method_name("recam") == "ReCAM" and method_name("clip_cam") == "CLIP-CAM"
+    assert method_name("amn_on_vit_cam") == "AMN on ViT-CAM"
+    assert method_name("mine_on_cam") == "MINE on CAM" and method_name("cam") == "CAM"
     assert compared_pair(["full", "cam", "amn"]) == ("cam", "amn")
     assert compared_pair(["full", "amn"]) is None
     assert compared_pair(["cam", "variant"]) == ("cam", "variant")

@@ -114,6 +114,28 @@ def test_a_folder_takes_classes_and_their_order_from_the_map(tmp_path):
     assert settings.state() != before
 
 
+def test_a_map_in_a_sub_folder_counts_and_serves_what_lies_there(tmp_path):
+    root = export(tmp_path / "mine")
+    inside = root / "masks" / "mine"
+    painted(inside / "a.png", COLOURS)
+    (root / "images" / "mine").mkdir()
+    (root / "images" / "a.png").rename(root / "images" / "mine" / "a.png")
+    table = (root / "labels.csv").read_text()
+    (root / "labels.csv").write_text(table.replace("a.png", "mine/a.png"))
+    (inside / "labelmap.txt").write_text(CVAT)
+    (root / "labelmap.txt").unlink()
+    settings = FolderDatasetSettings(root=str(root), masks="masks")
+    prepare(settings, tmp_path / "out", 1)
+    assert read_index(tmp_path / "out" / "index.csv").classes == ("dog", "cat")
+    before = settings.state()
+    (inside / "labelmap.txt").write_text(CVAT.replace("250,50,83", "250,50,84"))
+    assert settings.state() != before
+    painted(root / "masks" / "b.png", COLOURS)
+    (inside / "labelmap.txt").write_text(CVAT)
+    with pytest.raises(InputError, match=r"labelmap\.txt: serves the masks .*b\.png.*move it to"):
+        prepare(settings, tmp_path / "again", 1)
+
+
 def test_classes_in_another_order_are_refused(tmp_path):
     root = export(tmp_path / "mine")
     settings = FolderDatasetSettings(

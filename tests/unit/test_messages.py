@@ -11,8 +11,8 @@ FILES = sorted(
     [
         *(ROOT / "datasets").rglob("*.py"),
         *(ROOT / f"{name}.py" for name in (
-            "prepare_dataset", "check_dataset", "resize_dataset", "predict", "label", "evaluate",
-            "import_seeds", "import_activations", "export_voc_test",
+            "prepare_dataset", "check_dataset", "resize_dataset", "predict", "predict_labels", "label",
+            "evaluate", "import_seeds", "import_activations", "export_voc_test",
         )),
     ]
 )  # fmt: skip

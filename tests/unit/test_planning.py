@@ -191,6 +191,27 @@ def test_a_change_of_regions_is_a_change_of_a_parameter(tmp_path: Path):
     assert len({*map(tuple, states)}) == len(states)
 
 
+def test_a_change_of_regions_makes_a_file_newer(tmp_path: Path):
+    """Under `--rerun-triggers mtime` times alone count."""
+    (tmp_path / "regions/a").mkdir(parents=True)
+    region = tmp_path / "regions/a/0.png"
+    region.write_text("one")
+
+    def recorded() -> tuple[str, int]:
+        masks = {"regions": {"folder": str(tmp_path / "regions")}}
+        made = plan(results=str(tmp_path), pseudo_masks=masks)
+        made.record_state()
+        [file] = made.recorded_regions
+        return Path(file).read_text(), Path(file).stat().st_mtime_ns
+
+    before = recorded()
+    assert recorded() == before
+    region.write_text("other")
+    text, time = recorded()
+    assert text != before[0] and time > before[1]
+    assert plan().recorded_regions == []
+
+
 def test_masks_that_are_evaluated():
     made = plan()
     assert made.evaluated_masks(wildcards(kind="pseudo_masks")).endswith(

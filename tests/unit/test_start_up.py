@@ -21,6 +21,7 @@ ALLOWED = {
     "train": NETWORKS, "train_boundary": NETWORKS, "train_segmentation": NETWORKS, "infer": NETWORKS,
     "cache_features": NETWORKS,
     "evaluate_segmentation": NETWORKS, "propagate": NETWORKS, "predict": NETWORKS,
+    "predict_labels": NETWORKS,
     "export_onnx": NETWORKS, "import_checkpoint": NETWORKS,
     "label": NETWORKS | KERNELS | {"pycocotools"},
 }  # fmt: skip

@@ -210,7 +210,7 @@ def test_stage_writes_the_contract(tmp_path: Path) -> None:
     assert summarise.main(make_run(folder)) == 0
     summary = json.loads((folder / "summary").read_text())
     assert list(summary) == [
-        "run", "dataset", "classes", "images", "trials", "seconds", "methods",
+        "run", "dataset", "classes", "images", "trials", "refinement", "seconds", "methods",
     ]  # fmt: skip
     assert summary["run"] == "demo"
     assert summary["images"] == {"train": 1, "val": 1}

@@ -16,6 +16,7 @@ from workflow_scripts.threshold_rules.consensus import (
     maximum_entropy,
     otsu,
 )
+from workflow_scripts.threshold_rules.contrast import SHARE_OF_BEST, Contrast, nearest
 
 GRID = even_thresholds(0.01)
 Scene = tuple[np.ndarray, tuple[int, ...]]
@@ -142,6 +143,43 @@ def test_objects_in_the_colours_behind_them_choose_nothing() -> None:
         best_separation(separation_of([(np.full((48, 48, 3), 90, np.uint8), plain[0][1])])) is None
     )
     assert best_separation(separation_of([])) is None
+
+
+def excess_of(image: np.ndarray, activation: np.ndarray) -> np.ndarray:
+    """Explained share beyond chance of one image, from what all rules are told of it."""
+    alone = separation_of([(image, activation)])
+    chance = separation_of([(image, activation)])._chance
+    return alone.curve() * (1 - chance)
+
+
+def test_the_colours_leave_what_is_within_a_standard_error_of_the_best() -> None:
+    images = list(separable())
+    excess = np.array([excess_of(*one) for one in images])
+    separation = separation_of(images)
+    best = separation.curve().argmax()
+    behind = excess[:, [best]] - excess
+    error = behind.std(axis=0, ddof=1) / np.sqrt(len(images))
+    expected = behind.mean(axis=0) <= error + 1e-9
+    assert (separation.as_good_as_the_best() == expected).all()
+    assert expected[best] and 0 < expected.sum() < len(GRID) / 2
+
+
+@pytest.mark.parametrize("wanted", [0.05, 0.5, 0.95])
+def test_contrast_is_the_nearest_of_these(wanted: float) -> None:
+    separation = separation_of(separable())
+    share = separation.curve()
+    possible = separation.as_good_as_the_best() | (share >= SHARE_OF_BEST * share.max())
+    found = nearest(separation, wanted)
+    assert possible[np.flatnonzero(np.float32(found) == GRID)].all()
+    assert abs(found - wanted) == pytest.approx(np.abs(GRID[possible] - wanted).min())
+
+
+def test_contrast_is_otsu_s_threshold_where_colours_say_nothing() -> None:
+    gathered = statistics(scenes())
+    plain = np.full((48, 48, 3), 90, np.uint8)
+    sample = [SampledImage(plain, (1,), activation) for _, activation in separable()]
+    assert Contrast().choose(gathered, iter(sample)) == pytest.approx(otsu(gathered))
+    assert Contrast().choose(gathered, ()) == pytest.approx(otsu(gathered))
 
 
 def test_rules_choose_from_statistics_and_a_sample() -> None:

@@ -177,6 +177,16 @@ def test_shards_merge_to_the_very_same(tmp_path: Path) -> None:
         assert np.array_equal(found[name], expected, equal_nan=expected.dtype.kind == "f"), name
 
 
+def test_a_file_says_what_refined_its_masks(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{refinement}.safetensors" for refinement in ("par", "crf")]
+    for path in paths:
+        write_sweeps(path, Sweeps(swept(scenes()), RefinedSweep(CLASSES, [0.3], path.stem)))
+        refined = read_sweeps(path).refined
+        assert refined is not None and refined.refinement == path.stem
+    with pytest.raises(InputError, match="one is refined by par, one by crf"):
+        merge_shards(paths)
+
+
 def test_refined_masks_are_scored_as_given() -> None:
     refined = sweeps_of(scenes()).refined
     assert refined is not None

@@ -91,6 +91,7 @@ class Method(ABC):
 
     Attributes:
         name: How a configuration asks for it.
+        title: How reports call it; its name, short ones in capitals, if left out.
         reads: What it learns from beside images and labels.
         source: The method that it reads from, unless a variant says otherwise (`seeds_from`).
         trains: False where nothing is learnt: `train` writes the network as `build` and `prepare` leave it.
@@ -102,6 +103,7 @@ class Method(ABC):
     """
 
     name: ClassVar[str]
+    title: ClassVar[str] = ""
     reads: ClassVar[Reads] = Reads.NOTHING
     source: ClassVar[str] = "cam"
     trains: ClassVar[bool] = True
@@ -201,6 +203,17 @@ class Method(ABC):
         A GPU works faster on several: a method that can should say how.
         """
         return [self.activations(network, image, infer, device) for image in images]
+
+    def image_logits(self, network: Any, images: "Tensor") -> "Tensor | None":
+        """What a network says of whole images: logits of their labels, [B, 3, H, W] → [B, C].
+
+        By default None: the network does not classify images, as one that is given their labels.
+
+        Args:
+            network: The trained network in evaluation mode.
+            images: Normalised images.
+        """
+        return None
 
     def description(self) -> dict[str, Any]:
         """What rebuilds the network beside backbone and classes: all settings but those of training."""

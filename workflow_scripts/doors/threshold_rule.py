@@ -95,12 +95,13 @@ class ThresholdSettings(ValidationSettings):
     """The rule behind `auto`, which sees activations, image labels and images, but no mask."""
 
     rule: str = Field(
-        "consensus",
-        description="rule for the pseudo-masks. consensus: median of three rules on the activations of all "
-        "training images: largest between-class variance (Otsu), entropy (Kapur) and Fisher ratio. "
-        "entropy: the second of these alone. shrunken: entropy, with thresholds of classes and images "
-        "held by that of all. colours: the masks separate the colours of the training images best; where "
-        "they separate none, consensus. Or the rule of a plug-in; docs/thresholds.md has figures",
+        "contrast",
+        description="rule for the pseudo-masks. contrast: of the thresholds whose masks separate the colours "
+        "of the training images as well as the best, the one nearest to that of largest between-class "
+        "variance (Otsu). consensus: median of three rules on the activations of all training images: "
+        "Otsu's, entropy (Kapur) and Fisher ratio. entropy: the second of these alone. shrunken: entropy, "
+        "with thresholds of classes and images held by that of all. colours: the masks separate the colours "
+        "best; where they separate none, consensus. Or the rule of a plug-in; docs/thresholds.md has figures",
     )
     seed_rule: str = Field(
         "consensus", description="rule for the middle of the seeds' two thresholds"

@@ -2,6 +2,7 @@
 
     {run}/{trial}/{method}/sweep/{shard}.safetensors
     {run}/{trial}/{method}/propagated_sweep/{shard}.safetensors        where boundaries are learnt
+    {run}/{trial}/{method}/refined_sweep/{refinement}/{shard}.safetensors   where it was asked for
     {run}/{trial}/{method}/seeds/{shard}.json                          composition
     {run}/{trial}/{method}/evaluation/seeds/{shard}.json
     {run}/{trial}/{method}/{source}/evaluation/{pseudo_masks|segmentation}/{shard}.json
@@ -91,6 +92,11 @@ class RunFolder:
         if not (self.has_masks and self.propagated):
             return {}
         folder = self.path / str(trial) / method / "propagated_sweep"
+        return _merged(folder, ".safetensors", self.shards, merge_shards)
+
+    def refined_sweeps(self, trial: int, method: str, refinement: str) -> dict[str, Sweeps]:
+        """Return the sweeps of what pseudo-masks are made of, refined by "crf" or "par", by split."""
+        folder = self.path / str(trial) / method / "refined_sweep" / refinement
         return _merged(folder, ".safetensors", self.shards, merge_shards)
 
     def seeds(self, trial: int, method: str) -> dict[str, Evaluation]:

@@ -6,8 +6,9 @@ bin of the winner's activation, the bins bordered by the thresholds, gives by cu
 exact confusion matrix at every threshold. The counts do not grow with the number of images; each
 image adds one row of figures (about half a kilobyte for 100 thresholds).
 
-What a dense CRF makes of the masks cannot be counted so: a `RefinedSweep` compares the refined masks
-of a coarse grid of thresholds with the truth, one by one. Both are kept in one file a shard (safetensors).
+What a refinement (dense CRF, PAR) makes of the masks cannot be counted so: a `RefinedSweep` compares the
+refined masks of a coarse grid of thresholds with the truth, one by one. Both are kept in one file a shard
+(safetensors).
 """
 
 import json
@@ -27,6 +28,8 @@ from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.masks import IGNORE
 
 PLATEAU = 0.95
+# What refines where nobody says.
+CRF = "crf"
 
 
 @dataclass(frozen=True)
@@ -278,8 +281,11 @@ def _gap(inside: np.ndarray, outside: np.ndarray) -> float:
 class RefinedSweep:
     """Confusion counts int64[P, C+1, C+1] at P thresholds, and each image's mean IoU there."""
 
-    def __init__(self, classes: int, thresholds: Sequence[float] | np.ndarray) -> None:
+    def __init__(
+        self, classes: int, thresholds: Sequence[float] | np.ndarray, refinement: str = CRF
+    ) -> None:
         self.thresholds = np.asarray(thresholds, np.float32)
+        self.refinement = refinement
         self._confusions = [Confusion.empty(classes) for _ in self.thresholds]
         self._iou: list[np.ndarray] = []
 
@@ -315,6 +321,8 @@ class RefinedSweep:
         """Append another sweep over other images with the same classes and thresholds."""
         if self.counts.shape != other.counts.shape or (self.thresholds != other.thresholds).any():
             raise ValueError("sweeps of different classes or thresholds cannot be merged")
+        if self.refinement != other.refinement:
+            raise ValueError(f"one is refined by {self.refinement}, one by {other.refinement}")
         for mine, theirs in zip(self._confusions, other._confusions, strict=True):
             mine.merge(theirs)
         self._iou += other._iou
@@ -328,10 +336,10 @@ class RefinedSweep:
         }
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, np.ndarray]) -> Self:
+    def from_tensors(cls, tensors: dict[str, np.ndarray], refinement: str) -> Self:
         """Return the sweep whose `tensors` these are."""
         counts = tensors["refined_counts"]
-        sweep = cls(counts.shape[1] - 1, tensors["refined_thresholds"])
+        sweep = cls(counts.shape[1] - 1, tensors["refined_thresholds"], refinement)
         sweep._confusions = [Confusion(np.pad(one, ((0, 0), (0, 1)))) for one in counts]
         sweep._iou = list(tensors["refined_image_iou"])
         return sweep
@@ -343,17 +351,18 @@ class Sweeps:
 
     plain: ThresholdSweep
     refined: RefinedSweep | None
-    """After dense CRF, on a coarse grid; None where it was not asked for."""
+    """After a dense CRF or PAR, on a coarse grid; None where it was not asked for."""
 
 
 def write_sweeps(path: Path, sweeps: Sweeps) -> None:
     """Write the sweeps of a shard; the file appears whole or not at all."""
     tensors = sweeps.plain.tensors()
+    about = {"ids": json.dumps(sweeps.plain.images().ids, ensure_ascii=False)}
     if sweeps.refined is not None:
         tensors |= sweeps.refined.tensors()
-    ids = json.dumps(sweeps.plain.images().ids, ensure_ascii=False)
+        about["refinement"] = sweeps.refined.refinement
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"ids": ids})
+        save_file(tensors, temporary, metadata=about)
 
 
 def read_sweeps(path: Path) -> Sweeps:
@@ -364,8 +373,11 @@ def read_sweeps(path: Path) -> Sweeps:
     try:
         with safe_open(str(path), framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            ids = json.loads(file.metadata()["ids"])
-        refined = RefinedSweep.from_tensors(tensors) if "refined_counts" in tensors else None
+            about = file.metadata()
+        ids = json.loads(about["ids"])
+        refined = None
+        if "refined_counts" in tensors:
+            refined = RefinedSweep.from_tensors(tensors, about.get("refinement", CRF))
         return Sweeps(ThresholdSweep.from_tensors(ids, tensors), refined)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(

@@ -63,6 +63,11 @@ class Cam(Method):
 
         return multi_label_loss(network(batch["image"]), batch["labels"]).sum() / counts[0]
 
+    def image_logits(self, network: Any, images: "Tensor") -> "Tensor":
+        """See `Method`."""
+        logits: Tensor = network(images)
+        return logits
+
     def activations(
         self, network: Any, image: LabelledImage, infer: Any, device: "torch.device"
     ) -> "CamMaps":

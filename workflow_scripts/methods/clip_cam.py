@@ -26,7 +26,7 @@ from workflow_scripts.backbones.timm_transformer import TimmTransformer
 from workflow_scripts.doors.backbone import BackboneSettings
 from workflow_scripts.doors.method import InferSettings, LabelledImage, Method, TrainSettings
 from workflow_scripts.errors import InputError
-from workflow_scripts.methods.vit_cam import spread_maps
+from workflow_scripts.methods.vit_cam import label_rows, spread_maps
 from workflow_scripts.models.attention_affinity import (
     AttentionRecorder,
     affinity,
@@ -105,20 +105,36 @@ class ClipNetwork(nn.Module):
         if getattr(tower, "cls_token", None) is None or not hasattr(tower, "blocks"):
             raise InputError(
                 "train_clip_cam.backbone: expected the image tower of a CLIP, a transformer with a class "
-                "token, "
-                "such as vit_base_patch16_clip_quickgelu_224"
+                "token, such as vit_base_patch16_clip_quickgelu_224"
             )
         self.register_buffer("text", torch.zeros(texts, dimension))
         self.register_buffer("projection", torch.zeros(dimension, backbone.channels))
 
-    def probabilities(self, tokens: Tensor, texts: Tensor) -> Tensor:
-        """Of each text, for normalised tokens [..., D]: float32 [..., len(texts)]."""
+    def probabilities(self, tokens: Tensor, texts: Tensor, absent: Tensor | None = None) -> Tensor:
+        """How normalised tokens are shared among the texts.
+
+        Args:
+            tokens: [B, n, D].
+            texts: [T, D'], or those of each image, [B, T, D'].
+            absent: Texts that do not compete, bool [B, 1, T].
+
+        Returns:
+            float32 [B, n, T].
+        """
         with torch.autocast(tokens.device.type, enabled=False):
             embedded = F.normalize(tokens.float() @ self.projection.T, dim=-1)
-            return (SHARPNESS * embedded @ texts.T).softmax(dim=-1)
+            cosines = SHARPNESS * embedded @ texts.mT
+            if absent is not None:
+                cosines = cosines.masked_fill(absent, -torch.inf)
+            return cosines.softmax(dim=-1)
 
-    def gradient_maps(self, views: Tensor, texts: Tensor, labels: int) -> Tensor:
-        """CLIP-ES's maps of the first texts: [B, 3, H, W] → [B, labels, h, w], ≥ 0."""
+    def gradient_maps(
+        self, views: Tensor, texts: Tensor, labels: int, absent: Tensor | None = None
+    ) -> Tensor:
+        """CLIP-ES's maps of the first texts: [B, 3, H, W] → [B, labels, h, w], ≥ 0.
+
+        An image's probabilities depend on it alone, so that the gradient of their sum is each one's own.
+        """
         tower: Any = self.backbone.weighted
         leaves: list[Tensor] = []
 
@@ -132,7 +148,9 @@ class ClipNetwork(nn.Module):
         try:
             with torch.inference_mode(False), torch.enable_grad():
                 tokens = tower.forward_features(views.clone())
-                scores = self.probabilities(tokens[:, 0], texts.clone()).sum(dim=0)
+                others = None if absent is None else absent.clone()
+                shares = self.probabilities(tokens[:, :1], texts.clone(), others)
+                scores = shares.sum(dim=(0, 1))
                 maps = [self._map(score, leaves[0], rows * columns) for score in scores[:labels]]
         finally:
             handle.remove()
@@ -146,7 +164,9 @@ class ClipNetwork(nn.Module):
         weights = gradient[:, -cells:].mean(dim=1, keepdim=True)
         return F.relu((weights * leaf.detach()[:, -cells:]).sum(dim=2)).float()
 
-    def similarity_maps(self, views: Tensor, texts: Tensor, labels: int) -> Tensor:
+    def similarity_maps(
+        self, views: Tensor, texts: Tensor, labels: int, absent: Tensor | None = None
+    ) -> Tensor:
         """MaskCLIP's maps of the first texts: [B, 3, H, W] → [B, labels, h, w] in 0…1."""
         tower: Any = self.backbone.weighted
         seen: list[Tensor] = []
@@ -161,7 +181,7 @@ class ClipNetwork(nn.Module):
         rows, columns = self.backbone.grid(*views.shape[-2:])
         values = last.attn.qkv(seen[0][:, -rows * columns :]).chunk(3, dim=-1)[2]
         patches = tower.norm(last.attn.proj(values))
-        found = self.probabilities(patches, texts)[..., :labels]
+        found = self.probabilities(patches, texts, absent)[..., :labels]
         return found.mT.unflatten(2, (rows, columns))
 
 
@@ -169,6 +189,7 @@ class ClipCam(Method):
     """Activations that a frozen CLIP gives for the names of an image's labels."""
 
     name: ClassVar[str] = "clip_cam"
+    title: ClassVar[str] = "CLIP-CAM"
     trains: ClassVar[bool] = False
     seeds: ClassVar[SeedSettings] = SeedSettings(
         foreground_threshold=0.45, background_threshold=0.15
@@ -196,8 +217,7 @@ class ClipCam(Method):
         if len(names) != len(classes):
             raise InputError(
                 f"train_clip_cam.class_names: {len(names)} names for {len(classes)} classes; give one for "
-                f"each, "
-                f"in this order: {', '.join(classes)}"
+                f"each, in this order: {', '.join(classes)}"
             )
         bare = [prompt for prompt in self.settings.prompts if "{}" not in prompt]
         if bare:
@@ -210,9 +230,8 @@ class ClipCam(Method):
         if (text.shape, projection.shape) != (network.text.shape, network.projection.shape):
             raise InputError(
                 f"train_clip_cam: `{self.settings.text_model}` embeds texts in {text.shape[1]} numbers, "
-                f"images by "
-                f"{projection.shape[1]}; expected {network.text.shape[1]} (`embedding`) and "
-                f"{network.projection.shape[1]} (of `backbone`)"
+                f"images by {projection.shape[1]}; expected {network.text.shape[1]} "
+                f"(`embedding`) and {network.projection.shape[1]} (of `backbone`)"
             )
         network.text.copy_(text)
         network.projection.copy_(projection)
@@ -225,24 +244,32 @@ class ClipCam(Method):
         self, network: Any, image: LabelledImage, infer: Any, device: torch.device
     ) -> CamMaps:
         """See `Method`."""
-        backgrounds = range(image.classes, len(network.text))
-        texts = network.text[[*(label - 1 for label in image.labels), *backgrounds]]
+        return self.activations_together(network, [image], infer, device)[0]
+
+    def activations_together(
+        self, network: Any, images: Sequence[LabelledImage], infer: Any, device: torch.device
+    ) -> list[CamMaps]:
+        """See `Method`."""
         make = network.gradient_maps if infer.maps == "gradient" else network.similarity_maps
         spreading = infer.affinity
+        labels = label_rows(images, device)
+        backgrounds = torch.arange(images[0].classes, len(network.text), device=device)
+        competing = torch.cat([labels, backgrounds.expand(len(images), -1)], dim=1)
 
-        def maps_of(views: Tensor) -> Tensor:
+        def maps_of(views: Tensor, rows: Tensor) -> Tensor:
+            given = network.text[rows.clamp_min(0)], labels.shape[1], (rows < 0)[:, None]
             if spreading.source == "none":
-                found: Tensor = make(views, texts, len(image.labels))
+                found: Tensor = make(views, *given)
                 return found
             with AttentionRecorder(spreading.blocks) as recorder:
-                maps = make(views, texts, len(image.labels))
+                maps = make(views, *given)
             if spreading.source == "attention":
                 attention = recorder.mean(maps.shape[-2] * maps.shape[-1])
             else:
                 attention = feature_likeness(network.backbone(views), spreading.temperature)
             return spread(maps, affinity(attention), spreading.box)
 
-        return spread_maps(image.pixels, infer.scales, network.backbone, maps_of, device)
+        return spread_maps(images, infer.scales, network.backbone, maps_of, competing, device)
 
 
 def text_model(settings: TrainClipCamSettings) -> tuple[Any, Any]:

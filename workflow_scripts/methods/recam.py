@@ -94,6 +94,7 @@ class Recam(Method):
     """Goes on from CAM's classifier; its maps come from both classifiers."""
 
     name: ClassVar[str] = "recam"
+    title: ClassVar[str] = "ReCAM"
     reads: ClassVar[Reads] = Reads.NETWORK
     seeds: ClassVar[SeedSettings] = SeedSettings(
         foreground_threshold=0.30, background_threshold=0.05
@@ -115,6 +116,11 @@ class Recam(Method):
         losses = multi_label_loss(logits, batch["labels"])
         losses = losses + self.settings.weight * reactivation_loss(of_features, batch["labels"])
         return losses.sum() / counts[0]
+
+    def image_logits(self, network: Any, images: Tensor) -> Tensor:
+        """Those of the first classifier; the second one tells labels apart that are known."""
+        logits: Tensor = network(images)[0]
+        return logits
 
     def activations(
         self, network: Any, image: LabelledImage, infer: Any, device: torch.device

@@ -7,10 +7,10 @@ their maximum (ViT-PCM, Rossetti et al., ECCV 2022), or log-sum-exp in between (
 place.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -23,6 +23,7 @@ from workflow_scripts.models.attention_affinity import affinity, feature_likenes
 from workflow_scripts.models.classification import multi_label_loss
 from workflow_scripts.models.feature_maps import Backbone
 from workflow_scripts.models.multi_scale import maps_at_scales
+from workflow_scripts.models.views import downloaded
 from workflow_scripts.settings.affinity import AffinitySettings
 from workflow_scripts.settings.refinement import SeedSettings
 from workflow_scripts.settings.training import (
@@ -107,6 +108,7 @@ class VitCam(Method):
     """Class activation maps of patches, spread over the attention of a transformer."""
 
     name: ClassVar[str] = "vit_cam"
+    title: ClassVar[str] = "ViT-CAM"
     seeds: ClassVar[SeedSettings] = SeedSettings(
         foreground_threshold=0.45, background_threshold=0.15
     )
@@ -126,20 +128,43 @@ class VitCam(Method):
         """Multi-label soft-margin loss, mean over the images of the batch."""
         return multi_label_loss(network(batch["image"]), batch["labels"]).sum() / counts[0]
 
+    def image_logits(self, network: Any, images: Tensor) -> Tensor:
+        """See `Method`."""
+        logits: Tensor = network(images)
+        return logits
+
     def activations(
         self, network: Any, image: LabelledImage, infer: Any, device: torch.device
     ) -> CamMaps:
         """See `Method`."""
-        present = torch.tensor(image.labels, dtype=torch.long, device=device) - 1
+        return self.activations_together(network, [image], infer, device)[0]
 
-        def maps_of(views: Tensor) -> Tensor:
+    def activations_together(
+        self, network: Any, images: Sequence[LabelledImage], infer: Any, device: torch.device
+    ) -> list[CamMaps]:
+        """See `Method`."""
+
+        def maps_of(views: Tensor, classes: Tensor) -> Tensor:
             features, attention = attended(network.backbone, views, infer.affinity)
-            maps = F.relu(network.classifier(features)[:, present])
+            # Classes that fill up a row are computed, and left out later.
+            shown = torch.arange(len(views), device=device)[:, None], classes.clamp_min(0)
+            maps = F.relu(network.classifier(features))[shown]
             return (
                 maps if attention is None else spread(maps, affinity(attention), infer.affinity.box)
             )
 
-        return spread_maps(image.pixels, infer.scales, network.backbone, maps_of, device)
+        rows = label_rows(images, device)
+        return spread_maps(images, infer.scales, network.backbone, maps_of, rows, device)
+
+
+def label_rows(images: Sequence[LabelledImage], device: torch.device) -> Tensor:
+    """Classes that images show, from 0, int64 [B, K]: a row an image, filled up by −1."""
+    most = max(len(image.labels) for image in images)
+    rows = [
+        [label - 1 for label in image.labels] + [-1] * (most - len(image.labels))
+        for image in images
+    ]
+    return torch.tensor(rows, dtype=torch.long, device=device)
 
 
 def attended(
@@ -158,15 +183,29 @@ def attended(
 
 
 def spread_maps(
-    pixels: np.ndarray,
+    images: Sequence[LabelledImage],
     scales: tuple[float, ...],
     backbone: Backbone,
-    maps_of: Any,
+    maps_of: Callable[[Tensor, Tensor], Tensor],
+    rows: Tensor,
     device: torch.device,
-) -> CamMaps:
-    """Maps of an image's views, those of mirror images added, in the form in which they are stored."""
-    maps = maps_at_scales(pixels, scales, backbone, maps_of, device)
-    cells = tuple(one[0].cpu().numpy() for one in maps)
+) -> list[CamMaps]:
+    """Maps of the views of images of one size, those of mirror images added, in the form that is stored.
+
+    Args:
+        images: At least one.
+        scales: Image scales.
+        backbone: See `maps_at_scales`.
+        maps_of: From normalised views [V, 3, H, W] and their rows to maps [V, K, h, w], whose first are those
+            of the image's labels.
+        rows: What `maps_of` takes of each image, [B, …].
+        device: Where to compute.
+    """
+    pixels = [image.pixels for image in images]
+    maps = maps_at_scales(pixels, scales, backbone, maps_of, device, given=rows)
+    shown = [one[i, : len(image.labels)] for i, image in enumerate(images) for one in maps]
+    arrays = iter(downloaded(shown))
     # A view of whole patches covers the image to its borders: no cell reaches beyond.
-    height, width = pixels.shape[:2]
-    return CamMaps(cells, height, width, 1 if backbone.pads else backbone.stride)
+    height, width = pixels[0].shape[:2]
+    cell = 1 if backbone.pads else backbone.stride
+    return [CamMaps(tuple(islice(arrays, len(maps))), height, width, cell) for _ in images]

@@ -147,7 +147,8 @@ def spread(maps: Tensor, affinities: Tensor, box: float) -> Tensor:
     Returns:
         float32 [B, K, h, w].
     """
-    inside = torch.stack([inside_boxes(one, box) for one in maps])
+    # Of all images together: each look at numbers waits for the device.
+    inside = inside_boxes(maps.flatten(0, 1), box).view_as(maps)
     cells = (maps.float() * inside).flatten(2).mT
     with torch.autocast(maps.device.type, enabled=False):
         for _ in range(STEPS):

@@ -19,11 +19,9 @@ from workflow_scripts.fingerprint import file_digests
 from workflow_scripts.models.feature_settings import stored_features
 from workflow_scripts.planning.configuration import TRAIN, TRUTH
 from workflow_scripts.planning.run_layout import NOTHING, Layout, Wildcards
-from workflow_scripts.planning.sharing import keep_parts
 from workflow_scripts.settings.base import render_flags
 from workflow_scripts.settings.imports import BOUNDARY, checkpoint_key
 from workflow_scripts.settings.refinement import AUTO, VALIDATION
-from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.file_state import file_state
 
 
@@ -318,32 +316,6 @@ class Requests(Layout):
         except OSError as error:
             # What cannot be read is left to the stage, which says so.
             return {str(error.filename): f"not readable: {error.strerror}"}
-
-    @property
-    def recorded_state(self) -> str:
-        """The file that holds the dataset's state, and is as old as the state's last change."""
-        return self.path("dataset_state.json")
-
-    def record_state(self) -> None:
-        """Write that file where the state has changed: `--rerun-triggers mtime` looks at nothing but times.
-
-        Raises:
-            InputError: The folder of results cannot be written to.
-        """
-        content = json.dumps(self.dataset_state(None), indent=0, ensure_ascii=False) + "\n"
-        path = Path(self.recorded_state)
-        try:
-            if not path.is_file() or path.read_text(encoding="utf-8") != content:
-                with atomic_path(path) as temporary:
-                    temporary.write_text(content, encoding="utf-8")
-        except OSError as error:
-            raise InputError(
-                f"results: {self.folder}: cannot be written to ({error.strerror}); name another folder"
-            ) from None
-
-    def record_parts(self) -> None:
-        """Write what the splits are cut into, for one machine to go on with; when jobs start, not before."""
-        keep_parts(Path(self.folder), self.most_shards, self.settings.shards)
 
     @staticmethod
     def weights_state(files: Callable[[Wildcards], list[str]]) -> Callable[[Wildcards], list[str]]:

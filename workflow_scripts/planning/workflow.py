@@ -4,20 +4,65 @@ The rules stay free of logic: their input functions, parameters and targets are 
 A method that takes `wildcards` can be given to Snakemake as it is.
 """
 
+import json
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from workflow_scripts.errors import InputError
 from workflow_scripts.planning.configuration import FORMER_RULES
 from workflow_scripts.planning.requests import Requests
+from workflow_scripts.planning.run_layout import Wildcards
+from workflow_scripts.planning.sharing import keep_parts
 from workflow_scripts.planning.targets import ReportFiles, Targets
 from workflow_scripts.report.catalogue import Item, planned_items
+from workflow_scripts.settings.base import render_flags
+from workflow_scripts.settings.refinement import AUTO
+from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.training.gpus import visible_gpus
 from workflow_scripts.training.launch import check_batch
 
 
 class Workflow(Requests, Targets):
-    """A validated configuration, as the rules see it; what the report needs stands here."""
+    """A validated configuration, as the rules see it; what the report needs stands here.
+
+    Snakemake looks at times of files, and under `--rerun-triggers mtime` at nothing else. So what a dataset's
+    files and regions consist of is written to files, which are as old as the last change.
+    """
+
+    @property
+    def recorded_state(self) -> str:
+        """The file that holds the dataset's state."""
+        return self.path("dataset_state.json")
+
+    @property
+    def recorded_regions(self) -> list[str]:
+        """The file that holds the state of the regions, where pseudo-masks are merged with any."""
+        return [self.path("region_state.json")] if self.region_folder(None) else []
+
+    def record_state(self) -> None:
+        """Write these files where the states have changed.
+
+        Raises:
+            InputError: The folder of results cannot be written to, or regions vanish meanwhile.
+        """
+        states: dict[str, Any] = {self.recorded_state: self.dataset_state(None)}
+        states |= {file: self.region_state(None) for file in self.recorded_regions}
+        try:
+            for path, state in ((Path(file), state) for file, state in states.items()):
+                content = json.dumps(state, indent=0, ensure_ascii=False) + "\n"
+                if not path.is_file() or path.read_text(encoding="utf-8") != content:
+                    with atomic_path(path) as temporary:
+                        temporary.write_text(content, encoding="utf-8")
+        except OSError as error:
+            raise InputError(
+                f"results: {self.folder}: cannot be written to ({error.strerror}); name another folder"
+            ) from None
+
+    def record_parts(self) -> None:
+        """Write what the splits are cut into, for one machine to go on with; when jobs start, not before."""
+        keep_parts(Path(self.folder), self.most_shards, self.settings.shards)
 
     @property
     def report_files(self) -> ReportFiles:
@@ -58,6 +103,12 @@ class Workflow(Requests, Targets):
     def summary_flags(self) -> str:
         """What `summarise` gathers."""
         return f"{self.run_flags} --dataset {self.settings.dataset.kind} {self.flags('summary')}"
+
+    def refined_sweep_flags(self, wildcards: Wildcards) -> str:
+        """Settings of the sweep with another {refinement}, which looks at the threshold `auto` too."""
+        settings = self.settings.sweep.model_copy(update={"refinement": wildcards.refinement})
+        chosen = self.path(str(wildcards.trial), wildcards.method, AUTO, "thresholds.json")
+        return f"{render_flags(settings)} --thresholds {shlex.quote(chosen)}"
 
     @property
     def gpu_limit(self) -> int:

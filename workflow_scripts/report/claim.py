@@ -4,7 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from workflow_scripts.report.names import compared_pair, made_at, mean_std, method_name, signed
+from workflow_scripts.report.names import (
+    compared_pair,
+    made_at,
+    mean_std,
+    method_name,
+    refinement_of,
+    signed,
+)
 
 Answer = Literal["supported", "partly supported", "not supported", "cannot be tested"]
 
@@ -58,7 +65,7 @@ class _Measure:
     """Of a network's pseudo-masks, as a key of the summary."""
 
 
-def _measures(split: str, thresholds: Sequence[str]) -> Iterator[_Measure]:
+def _measures(split: str, thresholds: Sequence[str], refinement: str) -> Iterator[_Measure]:
     activations = ("activations", split)
     yield _Measure(
         (*activations, "best_miou"),
@@ -78,8 +85,8 @@ def _measures(split: str, thresholds: Sequence[str]) -> Iterator[_Measure]:
     )
     yield _Measure(
         (*activations, "refined_mean_miou"),
-        "mIoU after CRF, averaged over thresholds, %",
-        "after CRF refinement the average over thresholds is {after} % against {before} %",
+        f"mIoU after {refinement}, averaged over thresholds, %",
+        f"after {refinement} the average over thresholds is {{after}} % against {{before}} %",
     )
     if not thresholds:
         yield _network(("segmentation", "val", "miou"), None, True)
@@ -132,7 +139,7 @@ def verdict(
         k for k in sections[0].get("by_threshold", {}) if k in sections[1]["by_threshold"]
     ]
     findings = []
-    for measure in _measures(split, thresholds):
+    for measure in _measures(split, thresholds, refinement_of(summary)):
         before, after = (_figure(part, measure.path) for part in sections)
         if before and after:
             network = "segmentation" in measure.path

@@ -14,7 +14,13 @@ from matplotlib.figure import Figure
 from workflow_scripts.errors import InputError
 from workflow_scripts.report.figure_style import RULES, panels
 from workflow_scripts.report.html import element, page, table
-from workflow_scripts.report.names import colours_of, figure_name, method_name, signed
+from workflow_scripts.report.names import (
+    colours_of,
+    figure_name,
+    method_name,
+    refinement_of,
+    signed,
+)
 from workflow_scripts.report.pages import distinct_rows, place_title
 from workflow_scripts.report.run_data import (
     Curve,
@@ -88,7 +94,9 @@ def figure_groups(runs: Sequence[ComparedRun]) -> dict[str, list[list[str]]]:
         for row in distinct_rows(run.summary["methods"]):
             if not row["class"]:
                 title = place_title(row["section"], row["split"], row["threshold"])
-                words, *_ = figure_name(row["section"], row["figure"])
+                words, *_ = figure_name(
+                    row["section"], row["figure"], refinement=refinement_of(run.summary)
+                )
                 name = f"{method_name(row['method'])}: {words}"
                 found.setdefault(title, {}).setdefault(name, {})[position] = row
     return {

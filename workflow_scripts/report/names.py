@@ -1,14 +1,16 @@
-"""How methods, figures and numbers are written in the report, and the colours of methods and classes."""
+"""How methods, refinements, figures and numbers are written in reports; colours of methods and classes."""
 
 import colorsys
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from workflow_scripts.doors.method import METHODS
 from workflow_scripts.report.catalogue import REFERENCE
 from workflow_scripts.storage.masks import voc_palette
 
 _LONGEST_ABBREVIATION = 5
+_REFINEMENTS = {"crf": "CRF", "par": "PAR", "none": "no refinement"}
 _FIGURES: dict[tuple[str, str], tuple[str, float, int]] = {
     ("activations", "best_miou"): ("mIoU at the best threshold, %", 1, 1),
     ("activations", "best_threshold"): ("best threshold (an oracle's)", 1, 3),
@@ -19,8 +21,16 @@ _FIGURES: dict[tuple[str, str], tuple[str, float, int]] = {
     ("activations", "foreground_cv"): ("foreground imbalance (coefficient of variation)", 1, 3),
     ("activations", "gap"): ("gap of mean activation, foreground − background", 1, 3),
     ("activations", "regret"): ("regret: best mIoU − mIoU at the threshold used, points", 1, 1),
-    ("activations", "refined_best_miou"): ("mIoU after CRF at the best threshold, %", 1, 1),
-    ("activations", "refined_mean_miou"): ("mIoU after CRF, mean over thresholds, %", 1, 1),
+    ("activations", "refined_best_miou"): (
+        "mIoU after {refinement} at the best threshold, %",
+        1,
+        1,
+    ),
+    ("activations", "refined_mean_miou"): (
+        "mIoU after {refinement}, mean over thresholds, %",
+        1,
+        1,
+    ),
     ("seeds", "background"): ("confident background, % of pixels", 100, 1),
     ("seeds", "foreground"): ("confident foreground, % of pixels", 100, 1),
     ("seeds", "ignored"): ("ignored, % of pixels", 100, 1),
@@ -45,23 +55,51 @@ _FURTHER = (GREEN, PURPLE, ORANGE, SKY, YELLOW)
 # The colours of the first two methods come last, so that few classes do not look like methods.
 _CLASSES = (SKY, YELLOW, GREEN, PURPLE, ORANGE, BLUE, VERMILION)
 
-# A second word that belongs to the first.
-_KIND = "cam"
+# A word that belongs to the one before it.
+_LINK = "on"
 
 
 def method_name(method: str) -> str:
-    """Return a method's name for readers: "amn_no_balance" becomes "AMN, no balance", "vit_cam" "VIT-CAM".
+    """Return a method's name for readers: its title, and what tells a variant of it from others.
 
-    The first word is in capitals where it is as short as abbreviations are.
+    "amn_no_balance" becomes "AMN, no balance", "amn_on_vit_cam" "AMN on ViT-CAM". What is named after no
+    method has its first word in capitals where it is as short as abbreviations are.
     """
     if method == REFERENCE:
         return "fully supervised reference"
-    head, separator, rest = method.partition("_")
-    name = head.upper() if len(head) <= _LONGEST_ABBREVIATION else head
-    kind, more, others = rest.partition("_")
-    if kind == _KIND:
-        name, separator, rest = f"{name}-{_KIND.upper()}", more, others
-    return f"{name}{', ' if separator else ''}{rest.replace('_', ' ')}"
+    head, *rest = _titled(method.split("_"))
+    if not rest:
+        return head
+    return f"{head}{'' if rest[0] == _LINK else ','} {' '.join(rest)}"
+
+
+def _titled(words: list[str]) -> list[str]:
+    """Words, with a title in the place of those that name a method."""
+    known = METHODS.names()
+    found: list[str] = []
+    while words:
+        lengths = range(len(words), 0, -1)
+        length = next((one for one in lengths if "_".join(words[:one]) in known), 0)
+        if name := "_".join(words[:length]):
+            found.append(METHODS.get(name).title or _capitals(name))
+        else:
+            found.append(words[0] if found else _capitals(words[0]))
+        words = words[max(1, length) :]
+    return found
+
+
+def _capitals(name: str) -> str:
+    return name.upper() if len(name) <= _LONGEST_ABBREVIATION else name
+
+
+def refinement_name(refinement: str) -> str:
+    """Return a refinement's name for readers: "crf" becomes "CRF", "none" "no refinement"."""
+    return _REFINEMENTS.get(refinement, refinement)
+
+
+def refinement_of(summary: Mapping[str, Any]) -> str:
+    """Return the name of what refines a run's sweeps, from its summary."""
+    return refinement_name(summary.get("refinement", "crf"))
 
 
 def compared_pair(methods: Sequence[str]) -> tuple[str, str] | None:
@@ -78,11 +116,13 @@ def made_at(key: str) -> str:
     return f"at {key}" if key[:1].isdigit() else f"at the {key} threshold"
 
 
-def figure_name(section: str, figure: str, of_class: str = "") -> tuple[str, float, int]:
+def figure_name(
+    section: str, figure: str, of_class: str = "", refinement: str = "CRF"
+) -> tuple[str, float, int]:
     """Return a figure of the summary in words, the factor to show it with, and its decimals."""
     section = "activations" if section == "propagated" else section
     words, factor, decimals = _FIGURES.get((section, figure), (figure.replace("_", " "), 1, 3))
-    return words.format(of_class=of_class), factor, decimals
+    return words.format(of_class=of_class, refinement=refinement), factor, decimals
 
 
 def signed(value: float, decimals: int = 1) -> str:

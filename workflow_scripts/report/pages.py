@@ -17,6 +17,7 @@ from workflow_scripts.report.names import (
     made_at,
     mean_std,
     method_name,
+    refinement_of,
     signed,
 )
 
@@ -24,7 +25,7 @@ _COLUMNS: tuple[tuple[str, tuple[str, ...], float], ...] = (
     ("Best mIoU", ("activations", "best_miou"), 1),
     ("Mean mIoU", ("activations", "mean_miou"), 1),
     ("Plateau, %", ("activations", "plateau"), 100),
-    ("Mean mIoU after CRF", ("activations", "refined_mean_miou"), 1),
+    ("Mean mIoU after {refinement}", ("activations", "refined_mean_miou"), 1),
 )
 _MASKS = {"pseudo_masks": "pseudo-masks", "segmentation": "network"}
 Differences = Sequence[dict[str, str]]
@@ -123,7 +124,15 @@ def _methods(summary: dict[str, Any], split: str | None) -> Iterator[str]:
             cells.append(show(part.get("segmentation", {}).get("val", {}).get("miou")))
         rows.append([method_name(method), *cells, summary["trials"]])
     networks = [f"Network, masks at {key}" for key in keys] or ["Network"]
-    yield table(["Method", *(name for name, _, _ in _COLUMNS), *networks, "Trials"], rows)
+    yield table(
+        [
+            "Method",
+            *(name.format(refinement=refinement_of(summary)) for name, _, _ in _COLUMNS),
+            *networks,
+            "Trials",
+        ],
+        rows,
+    )
     yield element(
         "p",
         f"mIoU in percent, mean ± standard deviation over trials; activations on {split}, networks on"
@@ -206,7 +215,7 @@ def _plots(figures: Sequence[Path]) -> Iterator[str]:
 
 def summary_table(summary: dict[str, Any]) -> str:
     """Return the page: a table for each part of the workflow, split and threshold."""
-    methods = list(summary["methods"])
+    methods, refinement = list(summary["methods"]), refinement_of(summary)
     found: dict[Place, dict[Row, dict[str, dict[str, Any]]]] = {}
     for row in distinct_rows(summary["methods"]):
         place = (row["section"], row["split"], row["threshold"])
@@ -224,7 +233,10 @@ def summary_table(summary: dict[str, Any]) -> str:
         parts.append(
             table(
                 ["", *map(method_name, shown)],
-                (_cells(section, row, by_method, shown) for row, by_method in figures.items()),
+                (
+                    _cells(figure_name(section, *row, refinement), by_method, shown)
+                    for row, by_method in figures.items()
+                ),
                 "figures",
             )
         )
@@ -249,9 +261,9 @@ def place_title(section: str, split: str, threshold: str) -> str:
 
 
 def _cells(
-    section: str, row: Row, by_method: dict[str, dict[str, Any]], methods: Sequence[str]
+    name: tuple[str, float, int], by_method: dict[str, dict[str, Any]], methods: Sequence[str]
 ) -> list[str]:
-    words, factor, decimals = figure_name(section, *row)
+    words, factor, decimals = name
     cells = [words]
     for method in methods:
         figure = by_method.get(method)

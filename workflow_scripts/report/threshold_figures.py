@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from workflow_scripts.evaluation.run_results import threshold_of
 from workflow_scripts.evaluation.threshold_sweep import PLATEAU, ThresholdSweep
 from workflow_scripts.report.figure_style import bars_only, canvas, panels, subtitle
-from workflow_scripts.report.names import GREY, colours_of, method_name
+from workflow_scripts.report.names import GREY, colours_of, method_name, refinement_of
 from workflow_scripts.report.run_data import Curve, RunData, need
 from workflow_scripts.settings.refinement import AUTO, VALIDATION
 
@@ -24,7 +24,9 @@ def sweep_curves(run: RunData, path: Path) -> None:
     plain, refined = run.curves("miou", run.split), run.curves("refined_miou", run.split)
     need(plain, run, "threshold sweeps")
     colours = colours_of(run.methods)
-    titles = ["Activations as they are"] + (["After dense CRF"] if refined else [])
+    titles = ["Activations as they are"] + (
+        [f"After {refinement_of(run.summary)}"] if refined else []
+    )
     with canvas(path, 9.6 if refined else 6.0, 4.6) as figure:
         first, *others = panels(figure, titles, 2)
         for lane, (method, curve) in enumerate(plain.items()):

@@ -119,3 +119,19 @@ class LabelSettings(Settings):
     threshold: float | None = Field(
         None, gt=0, lt=1, description="background threshold; the run's own (first) one if left out"
     )
+
+
+class PredictLabelsSettings(Settings):
+    """When an image shows a class."""
+
+    probability: float = Field(
+        0.5, gt=0, lt=1, description="an image shows a class from this probability on"
+    )
+    at_least_one: bool = Field(
+        True, description="where no class is as probable, the most probable one is shown"
+    )
+    scales: tuple[Scale, ...] = Field(
+        (1.0,),
+        min_length=1,
+        description="image scales, each with its mirror image; logits are averaged",
+    )

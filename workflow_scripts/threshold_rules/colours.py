@@ -21,6 +21,8 @@ _FLAT = 1e-3
 # standard errors above 0; where objects are given the colours behind them, below 1 % and 3.
 LEAST_SHARE = 0.02
 LEAST_ERRORS = 4.0
+# Of sums of shares over images.
+_ROUNDING = 1e-12
 
 
 class Colours(ThresholdRule):
@@ -55,8 +57,9 @@ class ColourSeparation:
     def __init__(self, thresholds: Sequence[float] | np.ndarray) -> None:
         self.thresholds = np.asarray(thresholds, np.float32)
         self.images = 0
-        # Sums over the images of b, of a − b and of its square, at each threshold.
-        self._chance, self._excess, self._squares = np.zeros((3, len(self.thresholds)))
+        # Sums over the images of b and of a − b at each threshold, and of the products of a − b at each two.
+        self._chance, self._excess = np.zeros((2, len(self.thresholds)))
+        self._products = np.zeros((len(self.thresholds), len(self.thresholds)))
 
     def update(self, image: np.ndarray, activation: np.ndarray) -> None:
         """Add an image uint8[H, W, 3] by its activation float32[k, H, W], k ≥ 1."""
@@ -71,7 +74,7 @@ class ColourSeparation:
         excess = self._between(bins, colours) / total - chance
         self._chance += chance
         self._excess += excess
-        self._squares += excess**2
+        self._products += np.outer(excess, excess)
         self.images += 1
 
     def _between(self, bins: np.ndarray, colours: np.ndarray) -> np.ndarray:
@@ -95,8 +98,27 @@ class ColourSeparation:
         if self.images < 2:
             return np.zeros(len(self.thresholds))
         mean = self._excess / self.images
-        variance = np.maximum(self._squares / self.images - mean**2, 0) / (self.images - 1)
-        return np.divide(mean, np.sqrt(variance), out=np.zeros_like(mean), where=variance > 0)
+        error = _standard_error(mean, np.diagonal(self._products), self.images)
+        return np.divide(mean, error, out=np.zeros_like(mean), where=error > 0)
+
+    def as_good_as_the_best(self) -> np.ndarray:
+        """Return at which thresholds the separation is within a standard error of the best, bool[T].
+
+        The error is that of the mean difference of `a − b` between the two thresholds, image by image;
+        what they have in common does not count. All thresholds of one image, or none, are as good.
+        """
+        if self.images < 2:
+            return np.ones(len(self.thresholds), bool)
+        best = int(self.curve().argmax())
+        products = np.diagonal(self._products)
+        squares = products[best] - 2 * self._products[best] + products
+        behind = (self._excess[best] - self._excess) / self.images
+        return behind <= _standard_error(behind, squares, self.images) + _ROUNDING
+
+
+def _standard_error(mean: np.ndarray, squares: np.ndarray, images: int) -> np.ndarray:
+    """Standard error of means over images, from these and the sums of the squares."""
+    return np.sqrt(np.maximum(squares / images - mean**2, 0) / (images - 1))
 
 
 def best_separation(separation: ColourSeparation) -> float | None:

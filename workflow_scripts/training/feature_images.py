@@ -56,8 +56,7 @@ class FeatureImages:
             if (reader.shape, reader.about) != (shape, about):
                 raise InputError(
                     f"{file}: holds features of {reader.about}, {reader.shape}; expected {about}, {shape}; "
-                    f"run "
-                    "`cache_features` with these settings"
+                    "run `cache_features` with these settings"
                 )
             self._readers.update(dict.fromkeys(reader.ids, reader))
         lacking = [record.id for record in records if record.id not in self._readers]

@@ -141,8 +141,7 @@ class FolderDatasetSettings(DatasetSettings):
             state[str(images.path)] = images.state()
         if masks.path.is_dir():
             state[str(masks.path)] = masks.state()
-            label_map = find_label_map(masks.path)
-            if label_map is not None:
+            for label_map in _label_maps(masks.path):
                 state[str(label_map)] = content_digest(label_map)
         return state
 
@@ -191,6 +190,7 @@ def prepare(
     ids = make_ids(names)
     splits = _splits(table, rows, ids, settings)
     masks, spare = _masks(masks_folder, names)
+    _check_label_map_serves(masks_folder, masks)
     if any(masks) and not configured:
         _check_numbers(table, classes)
     images = [
@@ -208,12 +208,29 @@ def prepare(
     )
 
 
+def _label_maps(masks: Path) -> list[Path]:
+    """Label maps of the masks: the one in their folder or above it, and those in sub-folders."""
+    above = find_label_map(masks)
+    return [*([above] if above else []), *sorted(p for p in masks.rglob(NAME) if p != above)]
+
+
+def _check_label_map_serves(masks_folder: Path, masks: Sequence[Path | None]) -> None:
+    """Refuse a label map in a sub-folder where there are masks outside of it."""
+    found = _label_maps(masks_folder) if any(masks) else []
+    for label_map in found:
+        outside = [m for m in masks if m is not None and label_map.parent not in m.parents]
+        if outside:
+            raise InputError(
+                f"{label_map}: serves the masks beside and below it, and {outside[0]} is elsewhere; move it"
+                f" to {masks_folder}, so that it serves all"
+            )
+
+
 def _configured(settings: FolderDatasetSettings, masks: Path) -> tuple[str, ...]:
     """The classes in order, as far as anything says it: the configuration, or the masks' label map."""
     if not masks.is_dir():
         return settings.classes
-    above = find_label_map(masks)
-    found = [*([above] if above else []), *(path for path in masks.rglob(NAME) if path != above)]
+    found = _label_maps(masks)
     if not found:
         return settings.classes
     if len(found) > 1:

@@ -56,7 +56,7 @@ function build() {
     });
     return node("div", { class: "bar", style: `--m:${colour}` }, ...bars);
   }));
-  const key = [["block", "within 5 % of the best"], ["line dotted", "after CRF"]]
+  const key = [["block", "within 5 % of the best"], ["line dotted", `after ${data.refinement}`]]
     .map(([shape, text]) => node("li", {}, node("span", { class: `swatch ${shape}` }), text));
   const marks = [["ring", "best, which needs ground truth", true], ["diamond", "chosen without", data.used.some(({ method }) => method)],
     ["dashes", "used by this run", data.used.some(({ method }) => !method)]];
