@@ -12,7 +12,7 @@ min_version("9.19")
 sys.path.insert(0, str(workflow.basedir))
 
 from workflow_scripts.errors import InputError
-from workflow_scripts.planning.environments import export_modules
+from workflow_scripts.planning.environments import set_environment
 from workflow_scripts.planning.workflow import Workflow
 from workflow_scripts.report import catalogue
 
@@ -22,7 +22,7 @@ if "dataset" not in config:
 
 
 try:
-    export_modules(str(workflow.basedir))
+    set_environment(str(workflow.basedir))
     plan = Workflow(config)
     plan.check_gpus(workflow.resource_settings.overwrite_resources)
     if workflow.is_main_process:

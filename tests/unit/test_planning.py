@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from workflow_scripts.errors import InputError
-from workflow_scripts.planning.environments import ENVS, PYTHON, pinned, render_conda
+from workflow_scripts.planning.environments import (
+    ENVS,
+    PYTHON,
+    pinned,
+    render_conda,
+    set_environment,
+)
 from workflow_scripts.planning.workflow import Workflow
 
 
@@ -309,3 +315,14 @@ def test_planning_alone_cuts_no_run_anew(tmp_path: Path, monkeypatch: pytest.Mon
     (folder / "train-15.safetensors").touch()
     assert len(plan(one_machine=True, **common).shards("train")) == 16
     assert len(plan(one_machine=True, **common | {"shards": 8}).shards("train")) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")]
+)
+def test_idle_threads_of_jobs_sleep_unless_the_user_says_otherwise(monkeypatch, given, expected):
+    monkeypatch.setattr(os, "environ", {"PYTHONPATH": "/mine", **given})
+    set_environment("/checkout")
+    assert os.environ == {"PYTHONPATH": f"/checkout{os.pathsep}/mine", "OMP_WAIT_POLICY": expected}
+    with pytest.raises(InputError, match="rename the folder"):
+        set_environment("/odd{path}")

@@ -15,8 +15,11 @@ PYTHON = "3.11"
 HEADER = "# Made from requirements.txt: python -m workflow_scripts.planning.environments\n"
 
 
-def export_modules(root: str) -> None:
-    """Let the jobs' Python find the stages, wherever Snakemake is called from.
+def set_environment(root: str) -> None:
+    """Let the jobs' Python find the stages, wherever Snakemake is called from, and its idle threads sleep.
+
+    Threads of OpenMP that wait for others spin otherwise: on a machine that has other things to do, a
+    training on two cores took five times the processor time. OpenMP reads this when it is loaded, with torch.
 
     Args:
         root: Folder of the checkout.
@@ -31,6 +34,7 @@ def export_modules(root: str) -> None:
         )
     known = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, known]))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pinned(path: Path) -> list[str]:
