@@ -23,7 +23,7 @@ from workflow_scripts.datasets.annotation_export import AnnotationWriter
 from workflow_scripts.datasets.files import images_below
 from workflow_scripts.datasets.table import TableRow, find_images, make_ids, read_table
 from workflow_scripts.errors import InputError
-from workflow_scripts.planning.configuration import FULL, configuration_of_run
+from workflow_scripts.planning.configuration import configuration_of_run
 from workflow_scripts.refinement.labeller import Labeller, Shown
 from workflow_scripts.report.judged_table import in_order
 from workflow_scripts.settings.evaluation import LabelSettings
@@ -76,10 +76,7 @@ def work(files: Files, settings: LabelSettings) -> None:
     folder = images_below(files.images, out=files.out)
     device = choose_device(files.device)
     configuration = configuration_of_run(files.run)
-    methods = [name for name in configuration.methods if name != FULL]
-    method = files.method or methods[-1]
-    if method not in methods:
-        raise InputError(f"--method {method}: the run has {', '.join(methods)}; name one of these")
+    method = configuration.asked_for(files.method)
     labeller = Labeller(files.run, configuration, files.trial, method, settings.threshold, device)
     rows = read_table(files.labels, labeller.classes)
     names = find_images(files.labels, rows, folder)

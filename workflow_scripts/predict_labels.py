@@ -24,7 +24,7 @@ from workflow_scripts.doors.method import Method
 from workflow_scripts.errors import InputError
 from workflow_scripts.models.multi_scale import maps_at_scales
 from workflow_scripts.models.trained import load_trained
-from workflow_scripts.planning.configuration import FULL, WorkflowSettings, configuration_of_run
+from workflow_scripts.planning.configuration import WorkflowSettings, configuration_of_run
 from workflow_scripts.settings.evaluation import PredictLabelsSettings
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.training.distributed import choose_device
@@ -104,15 +104,25 @@ def classifying(settings: WorkflowSettings, method: str) -> str:
     Raises:
         InputError: There is none.
     """
+    found = _classifying(settings, method)
+    if found is None:
+        able = [name for name in settings.with_activations if _classifying(settings, name)]
+        advice = (
+            f"give --method {' or '.join(able)}" if able else "give a run of `cam`, for instance"
+        )
+        raise InputError(
+            f"method `{method}`: neither it nor what it learns from classifies images; {advice}"
+        )
+    return found
+
+
+def _classifying(settings: WorkflowSettings, method: str) -> str | None:
     rests_on: str | None = method
     while rests_on is not None and rests_on not in settings.imports:
         if settings.entry(rests_on).image_logits is not Method.image_logits:
             return rests_on
         rests_on = settings.source(rests_on)
-    raise InputError(
-        f"method {method!r}: neither it nor what it learns from classifies images; give another "
-        "--method, such as cam"
-    )
+    return None
 
 
 def labels_of(probabilities: np.ndarray, settings: PredictLabelsSettings) -> tuple[int, ...]:
@@ -128,10 +138,7 @@ def work(files: Files, settings: PredictLabelsSettings) -> None:
     folder = images_below(files.images)
     device = choose_device(files.device)
     configuration = configuration_of_run(files.run)
-    methods = [name for name in configuration.methods if name != FULL]
-    method = files.method or methods[-1]
-    if method not in methods:
-        raise InputError(f"--method {method}: the run has {', '.join(methods)}; name one of these")
+    method = configuration.asked_for(files.method)
     classifier = ImageClassifier(files.run, configuration, files.trial, method, device)
     logger.info("classifier of `%s`, trial %d", classifier.method, files.trial)
     broken: list[str] = []

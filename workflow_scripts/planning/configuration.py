@@ -301,9 +301,29 @@ class WorkflowSettings(Settings):
         return self
 
     @property
+    def with_activations(self) -> list[str]:
+        """Methods that have activations: all but `full`."""
+        return [name for name in self.methods if name != FULL]
+
+    @property
     def trained(self) -> list[str]:
         """Methods whose activations a network makes: all but imported ones and `full`."""
-        return [name for name in self.methods if name not in (*self.imports, FULL)]
+        return [name for name in self.with_activations if name not in self.imports]
+
+    def asked_for(self, method: str | None) -> str:
+        """The method that a command by hand is to use: `--method`, or the last that has activations.
+
+        Raises:
+            InputError: The run does not have it.
+        """
+        known = self.with_activations
+        if not known:
+            raise InputError(f"the run has no method but `{FULL}`; give --run another one")
+        if method is not None and method not in known:
+            raise InputError(
+                f"--method {method}: the run has {', '.join(known)}; name one of these"
+            )
+        return method or known[-1]
 
     def base(self, method: str) -> str:
         """The entry that a method is: that of a variant, else itself."""

@@ -150,7 +150,7 @@ class Layout:
     @property
     def methods(self) -> list[str]:
         """Methods that have activations."""
-        return [method for method in self.settings.methods if method != FULL]
+        return self.settings.with_activations
 
     @property
     def sources(self) -> list[str]:
