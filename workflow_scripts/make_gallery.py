@@ -9,7 +9,7 @@ for `label` and `convert_masks`. Writes one self-contained HTML page.
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from string import Template
@@ -21,6 +21,7 @@ from workflow_scripts.console.progress import progress
 from workflow_scripts.console.run_files import RunFiles
 from workflow_scripts.console.stage import run_stage
 from workflow_scripts.datasets.index import read_index
+from workflow_scripts.datasets.table import make_ids
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.run_results import RunFolder
 from workflow_scripts.report.catalogue import GALLERY_ASSETS
@@ -64,7 +65,7 @@ def work(files: Files, settings: GallerySettings) -> None:
     if not splits:
         raise InputError(f"no shard belongs to the splits {', '.join(files.splits)}; give some")
     colours = safe_colours(len(index.classes))
-    judged_set, looks = _looks(files)
+    judged_set, looks = _looks(files, {record.id for record in index.records})
     images: list[dict[str, Any]] = []
     total = 0
     for split in splits:
@@ -75,7 +76,8 @@ def work(files: Files, settings: GallerySettings) -> None:
         places = max(1, settings.gallery_images // len(splits))
         first = sorted(looks.keys() & records.keys(), key=lambda i: looks[i].place)
         first = first[: round(LOOKED_AT * places)]
-        rest = [image_id for image_id in order if image_id not in set(first)]
+        taken = set(first)
+        rest = [image_id for image_id in order if image_id not in taken]
         chosen = first + evenly_spaced(rest, min(places - len(first), len(rest)))
         methods = [MethodFiles(folder, files.trial, m, files.source, split) for m in files.methods]
         for image_id in progress(chosen, description=f"make_gallery {split}"):
@@ -105,10 +107,10 @@ def work(files: Files, settings: GallerySettings) -> None:
         temporary.write_text(render(data), encoding="utf-8")
 
 
-def _looks(files: Files) -> tuple[str | None, dict[str, Look]]:
-    """The set of the shown trial and source that is predicted to be best, and its images in order.
+def _looks(files: Files, ids: Set[str]) -> tuple[str | None, dict[str, Look]]:
+    """The set of the shown trial and source that is predicted to be best, and its images by id, in order.
 
-    Of masks by hand, whose sets have other names, it is the first set of the table.
+    Of `judge` by hand, whose sets have other names and images their paths, it is the first set of the table.
     """
     if files.judged is None:
         return None, {}
@@ -116,7 +118,10 @@ def _looks(files: Files) -> tuple[str | None, dict[str, Look]]:
     shown = [f"{files.trial}/{method}/{files.source}" for method in files.methods]
     # The table has the sets in the order of their predicted mIoU.
     name = next((name for name in sets if name in shown), next(iter(sets)))
-    return name, dict(sorted(sets[name].items(), key=lambda item: item[1].place))
+    names = list(sets[name])
+    called = dict(zip(names, make_ids(names), strict=True))
+    looks = {one if one in ids else called[one]: look for one, look in sets[name].items()}
+    return name, dict(sorted(looks.items(), key=lambda item: item[1].place))
 
 
 def _figures(folder: RunFolder, files: Files, split: str) -> dict[str, dict[str, float]]:

@@ -13,8 +13,10 @@ from tests.report_run import CLASSES, SHARDS, TRIALS, FinishedRun, build_run
 from workflow_scripts import compare, make_gallery, make_pages, plot_figures
 from workflow_scripts.datasets.consistency import Described, write_dataset
 from workflow_scripts.datasets.index import IndexRow
+from workflow_scripts.doors.method import METHODS
 from workflow_scripts.evaluation.run_results import RunFolder
 from workflow_scripts.evaluation.threshold_sweep import ThresholdSweep, even_thresholds
+from workflow_scripts.methods.cam import Cam
 from workflow_scripts.report.catalogue import (
     EXPLORER,
     EXPLORER_ASSETS,
@@ -316,6 +318,18 @@ def test_figures_say_what_refined_the_masks() -> None:
     assert refinement_of({}) == "CRF" and refinement_of({"refinement": "par"}) == "PAR"
 
 
+def test_a_plug_in_has_one_name_in_reports_whether_it_is_loaded_or_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plugged = {
+        "lse_cam": type("LseCam", (Cam,), {"name": "lse_cam"}),
+        "our_net": type("OurNet", (Cam,), {"name": "our_net", "title": "OurNet"}),
+    }
+    monkeypatch.setattr(METHODS, "_plugged", plugged)
+    assert method_name("lse_cam") == "LSE-CAM" and method_name("amn_on_lse_cam") == "AMN on LSE-CAM"
+    assert method_name("our_net_deep") == "OurNet, deep"
+
+
 def test_names_and_colours() -> None:
     assert method_name("full") == "fully supervised reference"
     assert method_name("amn_no_balance") == "AMN, no balance"
@@ -323,6 +337,8 @@ def test_names_and_colours() -> None:
     assert method_name("vit_cam") == "ViT-CAM" and method_name("vit_cam_max") == "ViT-CAM, max"
     assert method_name("recam") == "ReCAM" and method_name("clip_cam") == "CLIP-CAM"
     assert method_name("amn_on_vit_cam") == "AMN on ViT-CAM"
+    assert method_name("lse_cam") == "LSE-CAM" and method_name("lse_cam_sharp") == "LSE-CAM, sharp"
+    assert method_name("amn_on_lse_cam") == "AMN on LSE-CAM"
     assert method_name("mine_on_cam") == "MINE on CAM" and method_name("cam") == "CAM"
     assert compared_pair(["full", "cam", "amn"]) == ("cam", "amn")
     assert compared_pair(["full", "amn"]) is None
@@ -394,6 +410,25 @@ def test_gallery_has_the_images_to_look_at_first(
     page = [*maskless.flags("run", "index", "methods", "shards"), "--source", "t0.50"]
     assert make_gallery.main([*page, "--output", str(tmp_path / "p.html"), *flags]) == 2
     assert "images.csv: not the table of images that judge writes" in capsys.readouterr().err
+
+
+def test_gallery_knows_images_that_judge_by_hand_called_by_their_paths(
+    maskless: FinishedRun, tmp_path: Path
+) -> None:
+    """Sets have other names then, and the first one of the table is shown."""
+    table = tmp_path / "images.csv"
+    rows = [
+        "mine,train1.jpg,3,0.1",
+        "mine,sub/x.png,1,2",
+        "mine,train2.png,2,0.5",
+        "theirs,train3,1,9",
+    ]
+    table.write_text("set,image,look,gain\n" + "\n".join(rows) + "\n")
+    data = gallery(maskless, tmp_path, "--judged", str(table))
+    assert data["judged"] == "mine"
+    assert data["looks"] == [["sub_x", 1, 2.0], ["train2", 2, 0.5], ["train1", 3, 0.1]]
+    places = {image["id"]: image["look"]["place"] for image in data["images"] if image["look"]}
+    assert places == {"train2": 2, "train1": 3}
 
 
 def test_compare_prints_figures_and_differing_settings(

@@ -91,7 +91,8 @@ class Method(ABC):
 
     Attributes:
         name: How a configuration asks for it.
-        title: How reports call it; its name, short ones in capitals, if left out.
+        title: How reports call it; its name, short ones in capitals, if left out, and where it is in a file
+            of `plugins`, which reports do not load.
         reads: What it learns from beside images and labels.
         source: The method that it reads from, unless a variant says otherwise (`seeds_from`).
         trains: False where nothing is learnt: `train` writes the network as `build` and `prepare` leave it.

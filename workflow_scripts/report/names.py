@@ -55,15 +55,16 @@ _FURTHER = (GREEN, PURPLE, ORANGE, SKY, YELLOW)
 # The colours of the first two methods come last, so that few classes do not look like methods.
 _CLASSES = (SKY, YELLOW, GREEN, PURPLE, ORANGE, BLUE, VERMILION)
 
-# A word that belongs to the one before it.
-_LINK = "on"
+# A word that belongs to the one before it, and one that belongs to a name before it.
+_LINK, _KIND = "on", "cam"
 
 
 def method_name(method: str) -> str:
     """Return a method's name for readers: its title, and what tells a variant of it from others.
 
-    "amn_no_balance" becomes "AMN, no balance", "amn_on_vit_cam" "AMN on ViT-CAM". What is named after no
-    method has its first word in capitals where it is as short as abbreviations are.
+    "amn_no_balance" becomes "AMN, no balance", "amn_on_vit_cam" "AMN on ViT-CAM". What has no title,
+    as the method of a plug-in, which reports do not load, has its first word in capitals where it is as short
+    as abbreviations are: "lse_cam" becomes "LSE-CAM".
     """
     if method == REFERENCE:
         return "fully supervised reference"
@@ -81,15 +82,22 @@ def _titled(words: list[str]) -> list[str]:
         lengths = range(len(words), 0, -1)
         length = next((one for one in lengths if "_".join(words[:one]) in known), 0)
         if name := "_".join(words[:length]):
-            found.append(METHODS.get(name).title or _capitals(name))
+            found.append(METHODS.get(name).title or _untitled(words[:length]))
+        elif found and found[-1] != _LINK:
+            found.append(words[0])
         else:
-            found.append(words[0] if found else _capitals(words[0]))
+            length = 2 if words[1:2] == [_KIND] else 1
+            found.append(_untitled(words[:length]))
         words = words[max(1, length) :]
     return found
 
 
-def _capitals(name: str) -> str:
-    return name.upper() if len(name) <= _LONGEST_ABBREVIATION else name
+def _untitled(words: Sequence[str]) -> str:
+    head, *rest = words
+    name = head.upper() if len(head) <= _LONGEST_ABBREVIATION else head
+    if rest[:1] == [_KIND]:
+        name, rest = f"{name}-{_KIND.upper()}", rest[1:]
+    return " ".join([name, *rest])
 
 
 def refinement_name(refinement: str) -> str:
