@@ -148,8 +148,7 @@ def test_objects_in_the_colours_behind_them_choose_nothing() -> None:
 def excess_of(image: np.ndarray, activation: np.ndarray) -> np.ndarray:
     """Explained share beyond chance of one image, from what all rules are told of it."""
     alone = separation_of([(image, activation)])
-    chance = separation_of([(image, activation)])._chance
-    return alone.curve() * (1 - chance)
+    return alone.curve() * (1 - alone._chance)
 
 
 def test_the_colours_leave_what_is_within_a_standard_error_of_the_best() -> None:
