@@ -16,6 +16,7 @@ from workflow_scripts import convert_masks
 from workflow_scripts.datasets.brush_rle import decode_brush, encode_brush
 from workflow_scripts.datasets.images import read_mask
 from workflow_scripts.datasets.label_map import read_label_map
+from workflow_scripts.report.judged_table import in_order
 from workflow_scripts.storage.masks import encode_mask
 
 CLASSES = ("dog", "cat")
@@ -303,6 +304,32 @@ def test_the_first_images_of_an_order_with_their_photographs(made, capsys, tool,
     # Fewer images would remove what has perhaps been corrected.
     assert convert(made, "masks", tool, "some", "masks", *flags, "--first", "1") == 2
     assert "which a run of some images would remove" in capsys.readouterr().err
+
+
+def test_images_in_sub_folders_are_found_by_any_of_their_names(tmp_path):
+    """A run's masks lie under ids, others' under paths; judge names images by either."""
+    table = tmp_path / "images.csv"
+    rows = ["x/a.jpg,3", "y/a.jpg,1", "z.png,2"]
+    table.write_text("set,image,look\n" + "".join(f"one,{row}\n" for row in rows))
+    expected = ["y/a", "z", "x/a"]
+    assert in_order(table, {name: (name,) for name in ("x/a", "y/a", "z")}) == expected
+    ids = [name.replace("/", "_") for name in expected]
+    assert in_order(table, {name: (name,) for name in sorted(ids)}) == ids
+    table.write_text("set,image,look\none,x_a,3\none,y_a,1\none,z,2\n")
+    assert in_order(
+        table, {name: (name, name.replace("/", "_")) for name in ("x/a", "y/a", "z")}
+    ) == (expected)
+
+
+def test_the_first_of_all_without_an_order(made):
+    assert convert(made, "masks", "masks", "some", "masks", "--first", "2") == 0
+    found = {path.relative_to(made / "some").as_posix() for path in (made / "some").rglob("*.png")}
+    everything = sorted(f"{name}.png" for name in ODD)
+    assert found < set(everything) and len(found) == 2
+    # More than before may be added.
+    assert convert(made, "masks", "masks", "some") == 0
+    same(made, made / "some")
+    assert convert(made, "masks", "masks", "some", "masks", "--first", "2") == 2
 
 
 def test_photographs_are_copied_from_a_folder_alone(made, capsys):

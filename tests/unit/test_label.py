@@ -15,7 +15,6 @@ from workflow_scripts.datasets.images import read_image, read_mask
 from workflow_scripts.label import main
 from workflow_scripts.planning.configuration import configuration_of_run
 from workflow_scripts.refinement.labeller import Labeller
-from workflow_scripts.report.judged_table import in_order
 
 
 @pytest.fixture(scope="module")
@@ -159,14 +158,19 @@ def test_the_first_images_to_look_at_alone(
     assert kept == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")}
     # A run's own table names images by their ids.
     order.write_text("set,image,look\nmine,a,2\nmine,b,3\nmine,none,1\n")
-    names = {"a.jpg": ("a.jpg", "a"), "b.png": ("b.png", "b"), "none.jpg": ("none.jpg", "none")}
-    assert in_order(order, names) == ["none.jpg", "a.jpg", "b.png"]
+    assert run(finished, images, tmp_path / "by_id", *more[:-1], "3") == 0
+    ids = (tmp_path / "by_id/ImageSets/Segmentation/pseudo.txt").read_text().split()
+    assert ids == ["none", "a", "b"]
     # A list of some images, as the gallery saves it, is for these alone.
     order.write_text("set,image,look,gain\nmine,none.jpg,1,0.5\nmine,a.jpg,7,0.1\n")
     assert run(finished, images, tmp_path / "some", *more[:-2]) == 0
     assert "1 of 3 images are not in it, and left out" in capsys.readouterr().err
     ids = (tmp_path / "some/ImageSets/Segmentation/pseudo.txt").read_text().split()
     assert ids == ["none", "a"]
+    # Such a list removes nothing either, by itself.
+    order.write_text("set,image,look,gain\nmine,a.jpg,7,0.1\n")
+    assert run(finished, images, tmp_path / "some", *more[:-2]) == 2
+    assert "none.jpg, which a run of some images would remove" in capsys.readouterr().err
     order.write_text("set,image,look\nmine,elsewhere.jpg,1\n")
     assert run(finished, images, tmp_path / "out", *more) == 2
     assert "images.csv: names none of the 3 images" in capsys.readouterr().err
