@@ -93,6 +93,7 @@ def test_masks_are_refined_at_a_chosen_threshold_too(dataset: Path) -> None:
     assert sweep_thresholds.main(words) == 0
     refined = read_sweeps(dataset / "s").refined
     assert refined is not None and refined.thresholds == pytest.approx([0.3, 0.45, 0.6])
+    assert refined.refinement == "par"
 
 
 def test_evaluation_stage(dataset: Path) -> None:

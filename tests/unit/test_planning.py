@@ -212,6 +212,15 @@ def test_a_change_of_regions_makes_a_file_newer(tmp_path: Path):
     assert plan().recorded_regions == []
 
 
+def test_a_refined_sweep_is_that_of_the_run_but_for_the_refinement():
+    made = plan(sweep={"refinement": "crf", "refined_thresholds": [0.25]})
+    given = wildcards(trial="1", method="amn", refinement="par")
+    flags = made.refined_sweep_flags(given)
+    assert "--refinement par" in flags and "--refined-thresholds 0.25" in flags
+    assert flags.endswith(f"--thresholds {made.path('1', 'amn', 'auto', 'thresholds.json')}")
+    assert "--refinement crf" in made.flags("sweep")
+
+
 def test_masks_that_are_evaluated():
     made = plan()
     assert made.evaluated_masks(wildcards(kind="pseudo_masks")).endswith(

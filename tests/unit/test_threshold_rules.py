@@ -173,6 +173,34 @@ def test_contrast_is_the_nearest_of_these(wanted: float) -> None:
     assert abs(found - wanted) == pytest.approx(np.abs(GRID[possible] - wanted).min())
 
 
+class Separated(ColourSeparation):
+    """Images whose separation is given: shares, and which are within a standard error of the best."""
+
+    def __init__(self, share: list[float], within: list[bool]) -> None:
+        super().__init__(np.linspace(0.1, 0.9, len(share)))
+        self.images, self.share, self.within = 9, np.array(share), np.array(within)
+
+    def curve(self) -> np.ndarray:
+        return self.share
+
+    def as_good_as_the_best(self) -> np.ndarray:
+        return self.within.copy()
+
+
+@pytest.mark.parametrize(
+    ("share", "within", "expected"),
+    [
+        ([0.10, 0.40, 0.39, 0.40, 0.10], [False, False, False, True, False], 0.3),
+        ([0.10, 0.38, 0.39, 0.40, 0.10], [False, False, False, True, False], 0.5),
+        ([0.10, 0.20, 0.20, 0.40, 0.10], [False, True, True, True, False], 0.3),
+        ([-0.2, -0.1, -0.3, -0.3, -0.3], [False, True, True, False, False], 0.3),
+    ],
+)
+def test_a_standard_error_or_three_per_cent_is_as_good(share, within, expected) -> None:
+    """With many images an error is small, with few it is large: either leaves a threshold in."""
+    assert nearest(Separated(share, within), 0.1) == pytest.approx(expected)
+
+
 def test_contrast_is_otsu_s_threshold_where_colours_say_nothing() -> None:
     gathered = statistics(scenes())
     plain = np.full((48, 48, 3), 90, np.uint8)
