@@ -25,6 +25,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table.write_text("set,image,look,gain,iou,difference\n" + "\n".join(rows) + "\n")
     page = run.path / "judged.html"
     assert make_gallery.main([*flags, "--output", str(page), "--judged", str(table)]) == 0
+    table.write_text("set,image,look,gain\nmine,elsewhere.jpg,1,1\n")
+    page = run.path / "elsewhere.html"
+    assert make_gallery.main([*flags, "--output", str(page), "--judged", str(table)]) == 0
     return run.path
 
 
@@ -125,6 +128,17 @@ def test_without_judge_nothing_is_offered(browser: Browser, page: str) -> None:
     assert browser.run("return getComputedStyle(document.getElementById('save')).display") == "none"
     orders = browser.run("return [...document.querySelectorAll('#order option')].map(o => o.value)")
     assert orders == ["largest gain first", "smallest gain first", "by name"]
+
+
+def test_an_order_that_names_no_image_of_the_page_is_not_offered(
+    browser: Browser, serve: Any, folder: Path
+) -> None:
+    browser.open(f"{serve(folder)}/elsewhere.html")
+    orders = browser.run("return [...document.querySelectorAll('#order option')].map(o => o.value)")
+    assert orders == ["largest gain first", "smallest gain first", "by name"]
+    assert "to look at first" not in browser.run(
+        "return document.getElementById('rule').textContent"
+    )
 
 
 def test_the_order_of_judge_and_its_first_images_are_saved(

@@ -113,8 +113,9 @@ const share = data.images.length < data.total ? `${data.images.length} of ${data
 byId("rule").textContent = measured
   ? `${share} over the ranking by gain: IoU of ${data.pair[1]} minus IoU of ${data.pair[0]} in the image, each at its best threshold for the split. IoU in percent, over the classes present and background.`
   : `${share} in the order of the index.`;
-if (data.looks.length) byId("rule").textContent += ` A third of the places belongs to the images to look at first: those whose correction is expected to raise the mIoU of ${data.judged} most, which no true mask has told.`;
-const offered = (name) => ({ [LOOK]: data.images.some((image) => image.look), [APART]: data.images.some((image) => differenceOf(image) >= 0), "by name": true })[name] ?? measured;
+const judged = data.images.some((image) => image.look);
+if (judged) byId("rule").textContent += ` A third of the places belongs to the images to look at first: those whose correction is expected to raise the mIoU of ${data.judged} most, which no true mask has told.`;
+const offered = (name) => ({ [LOOK]: judged, [APART]: data.images.some((image) => differenceOf(image) >= 0), "by name": true })[name] ?? measured;
 options(byId("order"), Object.keys(ORDERS).filter(offered).map((name) => [name, name]));
 options(byId("class"), [["", "all"], ...data.classes.map((name) => [name, name])]);
 options(byId("split"), [["", "all"], ...data.splits.map((name) => [name, name])]);
