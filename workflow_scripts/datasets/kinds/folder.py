@@ -73,7 +73,7 @@ class FolderDatasetSettings(DatasetSettings):
             "Folder of ground-truth masks for evaluation, inside `root`; it may be missing. The"
             " mask of `cat.jpg` is the indexed or grey `cat.png` (or `cat.jpg.png`): 0 background,"
             " i the i-th class, 255 ignore. Masks in colours are read by the annotation tool's"
-            " `labelmap.txt` in that folder or above it."
+            " `labelmap.txt` with them, or in a folder above."
         ),
     )
     classes: tuple[str, ...] = Field(
