@@ -1,6 +1,7 @@
 from workflow_scripts.planning.failure import (
     explain_failure,
     outlive_warnings,
+    tell_report,
     unlock_after_kill,
 )
 from workflow_scripts.planning.slurm_plugin import mend_slurm_plugin
@@ -16,3 +17,8 @@ if workflow.is_main_process and unlock_after_kill(Path(".snakemake").absolute())
 
 onerror:
     print(explain_failure(log, sys.argv[1:], Path(plan.folder)), file=sys.stderr)
+
+
+onsuccess:
+    if told := tell_report(log, Path(plan.path("report.html"))):
+        print(told, file=sys.stderr)

@@ -144,6 +144,9 @@ def read_images(files: Files) -> tuple[tuple[str, ...], list[JudgedImage]]:
     rows = read_table(files.labels, known)
     names = find_images(files.labels, rows, folder)
     classes = choose_classes(files.labels, rows, known)
+    if files.classes is None:
+        numbered = ", ".join(f"{place} {name}" for place, name in enumerate(classes, start=1))
+        logger.info("numbers in masks, by the table's labels: %s; others need --classes", numbered)
     number = {name: place for place, name in enumerate(classes, start=1)}
     return classes, [
         JudgedImage(
@@ -184,9 +187,14 @@ def _reader(masks: Masks, folder: Path, image: JudgedImage) -> np.ndarray:
     for key in image.keys:
         if key in masks:
             return masks[key]()
+    inner = folder / "SegmentationClass"
     raise InputError(
         f"{folder}: no mask of image {image.path}; expected {' or '.join(dict.fromkeys(image.keys))}.png. "
-        "Every image of the table needs one; make it, or take the image out of the table"
+        + (
+            f"`label` and VOC keep theirs in a folder below: give {inner}"
+            if inner.is_dir()
+            else "Every image of the table needs one; make it, or take the image out of the table"
+        )
     )
 
 

@@ -7,6 +7,7 @@ from workflow_scripts.planning.failure import (
     explain_failure,
     read_failures,
     resume_command,
+    tell_report,
     unlock_after_kill,
 )
 from workflow_scripts.storage.ownership import machine, process_start
@@ -52,6 +53,14 @@ def test_the_screen_shows_rule_tail_and_how_to_go_on(tmp_path):
     assert "snakemake --profile slurm all --rerun-incomplete" in screen
     assert "scancel --name 1f2e3d" in screen
     assert len(screen.splitlines()) < 60
+
+
+def test_a_run_that_made_its_report_says_where(tmp_path):
+    log, report = tmp_path / "snakemake.log", tmp_path / "report.html"
+    log.write_text("Finished jobid: 8 (Rule: make_pages)\n")
+    assert tell_report([str(log), str(tmp_path / "none.log")], report) == ""
+    log.write_text("Finished jobid: 9 (Rule: render_report)\n29 of 30 steps (97%) done\n")
+    assert str(report) in tell_report([str(log)], report)
 
 
 def test_a_rule_without_a_log_is_named_too(tmp_path):

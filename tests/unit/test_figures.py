@@ -445,6 +445,7 @@ def test_compare_prints_figures_and_differing_settings(
     text = page.read_text()
     assert "<svg" in text
     assert "demo (2)" in Outline(text).text
+    assert text.index("Segmentation network on val") < text.index("Configuration")
 
 
 def test_compare_names_a_folder_that_is_no_run(

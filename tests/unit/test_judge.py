@@ -346,7 +346,9 @@ def test_a_folder_and_a_table_do_as_well(tmp_path: Path, capsys: pytest.CaptureF
     flags = ["--images", str(tmp_path / "photos"), "--labels", str(tmp_path / "labels.csv")]
     masks = ["--masks", str(tmp_path / "masks")]
     assert stage.main([*masks, *flags]) == 0
-    assert "dog" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "dog" in told.out
+    assert "by the table's labels: 1 cat, 2 dog" in told.err
     (tmp_path / "masks/two.png").write_bytes(encode_mask(np.where(mask, 9, 0).astype(np.uint8)))
     assert stage.main([*masks, *flags]) == 2
     assert "two: unknown value 9 in the mask" in capsys.readouterr().err
@@ -356,6 +358,9 @@ def test_a_folder_and_a_table_do_as_well(tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "masks/two.png").unlink()
     assert stage.main([*masks, *flags]) == 2
     assert "no mask of image" in capsys.readouterr().err
+    (tmp_path / "masks").rename(tmp_path / "SegmentationClass")
+    assert stage.main(["--masks", str(tmp_path), *flags]) == 2
+    assert f"give {tmp_path / 'SegmentationClass'}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

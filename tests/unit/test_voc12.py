@@ -1,6 +1,7 @@
 import csv
 import hashlib
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,6 +154,16 @@ def test_counts_are_told(voc: MiniVoc, tmp_path: Path, caplog: pytest.LogCapture
     with caplog.at_level(logging.INFO):
         prepare(in_place(voc), tmp_path / "out", 1)
     assert "train_aug: 5 images (9118 as published)" in caplog.text
+
+
+def test_labels_that_come_from_masks_are_told(
+    voc: MiniVoc, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    shutil.rmtree(voc.root / "Annotations")
+    with caplog.at_level(logging.INFO):
+        prepare(in_place(voc, augmented=False), tmp_path / "out", 1)
+    every = len(voc.train) + len(voc.val)
+    assert f"{every} of {every} images have no file in `Annotations`" in caplog.text
 
 
 def truncate(path: Path) -> None:

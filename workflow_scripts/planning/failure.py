@@ -1,4 +1,4 @@
-"""What comes of a run that failed or was killed: what to print of it, and that the next one can go on.
+"""What comes of a run that ended, failed or was killed: what to print of it, and that the next can go on.
 
 Snakemake's own log is long, and names the file in which the reason stands; this shows the reason. A
 Snakemake that was killed leaves its folder locked; its lock does not say whose it was, so each run leaves a
@@ -26,6 +26,7 @@ _STARTED = time.time()
 RESUME = "--rerun-incomplete"
 FAILED = re.compile(r"^Error in (?:group )?(?:rule )?(?P<rule>\w+)")
 LOG = re.compile(r"^\s+log: (?P<files>.+?)(?: \(check log file\(s\) for error details\))?$")
+REPORTED = re.compile(r"^Finished jobid: \d+ \(Rule: render_report\)$", re.MULTILINE)
 RUN = re.compile(r"SLURM run ID: (?P<run>\S+)")
 
 
@@ -121,6 +122,18 @@ def explain_failure(logs: Sequence[str], arguments: Sequence[str], results: Path
     screen += ["What is done is kept. When the cause is mended, go on with:", ""]
     screen += [f"    {resume_command(arguments)}", ""]
     return "\n".join(screen)
+
+
+def tell_report(logs: Sequence[str], report: Path) -> str:
+    """Where to read on after a run that made its report; empty if it made none.
+
+    Args:
+        logs: Paths of Snakemake's own logs.
+        report: The report's file.
+    """
+    if not any(REPORTED.search(_read(Path(log))) for log in logs):
+        return ""
+    return f"\nThe report, a page for the browser: {report}"
 
 
 def outlive_warnings() -> None:

@@ -182,14 +182,14 @@ def comparison_page(runs: Sequence[ComparedRun]) -> str:
         parts.append(f"<figure>{curves_svg(runs)}</figure>")
         note = "Colours are methods, line styles are runs; a band is one standard deviation over trials."
         parts.append(element("p", note, "soft"))
+    parts.append(element("p", "Figures are mean ± standard deviation over trials.", "soft"))
+    for title, rows in figure_groups(runs).items():
+        parts += [element("h2", title), table(figure_columns(runs), rows, "figures")]
     parts.append(element("h2", "Configuration"))
     if settings:
         parts.append(table(["Setting", *names], settings, "words"))
     else:
         parts.append(element("p", "The configurations do not differ.", "soft"))
-    parts.append(element("p", "Below: mean ± standard deviation over trials.", "soft"))
-    for title, rows in figure_groups(runs).items():
-        parts += [element("h2", title), table(figure_columns(runs), rows, "figures")]
     return page("Comparison", *parts)
 
 

@@ -332,6 +332,14 @@ def prepare(
     for split in sorted({image.split for image in images}):
         count = sum(image.split == split for image in images)
         logger.info("VOC 2012, %s: %d images (%d as published)", split, count, PUBLISHED[split])
+    unnamed = sum(image.split != "test" and not _annotation(image).is_file() for image in images)
+    if unnamed:
+        logger.info(
+            "VOC 2012: %d of %d images have no file in `Annotations`; their labels are the classes"
+            " in their masks",
+            unnamed,
+            len(images),
+        )
     write_dataset(output, CLASSES, _described(images, settings, output, processes, progress))
 
 
@@ -416,6 +424,10 @@ def _described(
                 progress("images", done, len(images), "img")
 
 
+def _annotation(image: _Image) -> Path:
+    return image.devkit / "Annotations" / f"{image.id}.xml"
+
+
 def _describe(image: _Image, difficult: bool, masks: Path) -> Described:
     """Make an image's row; convert its mask if it is SBD's."""
     path = with_suffix_of(image.devkit / "JPEGImages" / image.id, PHOTO_SUFFIXES)
@@ -435,7 +447,7 @@ def _describe(image: _Image, difficult: bool, masks: Path) -> Described:
             )
         present = check_mask(read_mask(image.mask), size, len(CLASSES), image.mask, path)
         mask = str(image.mask.absolute())
-    annotation = image.devkit / "Annotations" / f"{image.id}.xml"
+    annotation = _annotation(image)
     if image.split == "test":
         names: tuple[str, ...] = ()
     elif annotation.is_file():
