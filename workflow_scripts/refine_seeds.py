@@ -50,11 +50,20 @@ class Files(ShardFiles):
         return (self.composition,)
 
 
-def warn_if_degenerate(shares: dict[str, float], thresholds: tuple[float, float]) -> None:
-    """Say so where seeds hold next to nothing of one kind, which training cannot make up for."""
+def warn_if_degenerate(
+    shares: dict[str, float], thresholds: tuple[float, float], chosen_by: str | None
+) -> None:
+    """Say so where seeds hold next to nothing of one kind, which training cannot make up for.
+
+    Args:
+        shares: Share of the pixels of each kind.
+        thresholds: Foreground and background threshold.
+        chosen_by: What chose them, `auto` or `validation`; None where they were given.
+    """
+    origin = f", chosen by `{chosen_by}`; give a number" if chosen_by else ""
     advice = {
-        "background": f"raise background_threshold (now {thresholds[1]})",
-        "foreground": f"lower foreground_threshold (now {thresholds[0]})",
+        "background": f"raise background_threshold (now {thresholds[1]}{origin})",
+        "foreground": f"lower foreground_threshold (now {thresholds[0]}{origin})",
     }
     for kind, what in advice.items():
         if shares[kind] < DEGENERATE:
@@ -84,7 +93,7 @@ def work(files: Files, settings: SeedSettings) -> None:
             composition.add(mask)
     logger.info("seeds: %s", composition)
     if records:
-        warn_if_degenerate(composition.shares(), thresholds)
+        warn_if_degenerate(composition.shares(), thresholds, settings.chosen_by)
     composition.write(files.composition)
 
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -26,7 +27,7 @@ from workflow_scripts.report.catalogue import (
     PAGES,
     planned_figures,
 )
-from workflow_scripts.report.claim import Verdict, verdict
+from workflow_scripts.report.claim import Verdict, answer_of, verdict
 from workflow_scripts.report.comparison import (
     figure_columns,
     figure_groups,
@@ -275,6 +276,16 @@ def test_differences_within_chance_do_not_count() -> None:
     within = judge([40, 42], [50, 52], low=-1)
     assert within.answer == "partly supported"
     assert "within chance" in within.findings[1].relation
+
+
+@pytest.mark.parametrize(
+    ("held", "answer"),
+    [(0, "not supported"), (2, "not supported"), (3, "partly supported"), (6, "supported")],
+)
+def test_less_than_half_is_no_support(held: int, answer: str) -> None:
+    pattern = judge([40, 42], [50, 52]).findings[0]
+    findings = [replace(pattern, holds=number < held) for number in range(6)]
+    assert answer_of(findings) == answer
 
 
 def test_a_single_trial_is_said_to_be_one() -> None:

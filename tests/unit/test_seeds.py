@@ -73,16 +73,24 @@ def test_the_crf_moves_labels_onto_the_edge_of_the_image():
 
 
 @pytest.mark.parametrize(
-    ("shares", "advice"),
+    ("shares", "chosen_by", "advice"),
     [
-        ({"background": 0.01, "foreground": 0.5}, "raise background_threshold (now 0.05)"),
-        ({"background": 0.5, "foreground": 0.0}, "lower foreground_threshold (now 0.3)"),
-        ({"background": 0.5, "foreground": 0.2}, ""),
+        ({"background": 0.01, "foreground": 0.5}, None, "raise background_threshold (now 0.05)"),
+        ({"background": 0.5, "foreground": 0.0}, None, "lower foreground_threshold (now 0.3)"),
+        (
+            {"background": 0.5, "foreground": 0.0},
+            "auto",
+            "lower foreground_threshold (now 0.3, chosen by `auto`; give a number)",
+        ),
+        ({"background": 0.5, "foreground": 0.2}, "auto", ""),
     ],
 )
 def test_degenerate_seeds_are_warned_of(
-    shares: dict[str, float], advice: str, caplog: pytest.LogCaptureFixture
+    shares: dict[str, float],
+    chosen_by: str | None,
+    advice: str,
+    caplog: pytest.LogCaptureFixture,
 ):
-    warn_if_degenerate(shares, (0.3, 0.05))
+    warn_if_degenerate(shares, (0.3, 0.05), chosen_by)
     assert advice in caplog.text
     assert bool(caplog.text) is bool(advice)
