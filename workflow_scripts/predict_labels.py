@@ -111,7 +111,7 @@ def classifying(settings: WorkflowSettings, method: str) -> str:
             f"give --method {' or '.join(able)}" if able else "give a run of `cam`, for instance"
         )
         raise InputError(
-            f"method `{method}`: neither it nor what it learns from classifies images; {advice}"
+            f"--method {method}: neither it nor what it learns from classifies images; {advice}"
         )
     return found
 
