@@ -113,7 +113,7 @@ def test_the_classifier_is_the_nearest_that_a_method_rests_on(method, expected):
 def test_what_rests_on_no_classifier_is_told_which_does(method):
     settings = read_configuration(METHODS, "test")
     with pytest.raises(
-        InputError, match=f"`{method}`: .* give --method cam or vit_cam or recam or on_recam"
+        InputError, match=f"--method {method}: .* give --method cam or vit_cam or recam or on_recam"
     ):
         classifying(settings, method)
     alone = read_configuration(METHODS | {"methods": ["clip_cam"], "variants": {}}, "test")
