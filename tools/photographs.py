@@ -102,9 +102,7 @@ def learning(side: int) -> dict[str, Any]:
     return {
         "train_cam": {"training": training(10)},
         "train_vit_cam": {"training": training(10)},
-        # The published 4 epochs at 5e-5 are of ten thousand images; of hundreds, its second classifier
-        # would stay as it began.
-        "train_recam": {"training": training(10)},
+        "train_recam": {"training": {**training(10, 4), "optimiser": optimiser(5e-5, 10)}},
         "train_amn": {"dilations": [1, 3, 6, 9], "label_smoothing": 0.1, "training": training(3.3)},
         "infer_cam": {"scales": [1.0, 0.75, 1.5]},
         "infer_recam": {"scales": [1.0, 0.75, 1.5]},
