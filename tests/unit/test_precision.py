@@ -15,8 +15,8 @@ CPU = torch.device("cpu")
     [
         ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, torch.float32),
         ({"avx512_f": True}, torch.float32),
-        ({"avx512_bf16": True}, torch.bfloat16),
-        ({"amx_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": True}, torch.float32),
+        ({"avx512_bf16": True, "amx_bf16": True}, torch.bfloat16),
         ({"neon": True, "bf16": True}, torch.bfloat16),
     ],
 )

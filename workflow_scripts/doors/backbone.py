@@ -36,7 +36,7 @@ class BackboneSettings(Choice):
     Attributes:
         names: Values of `name` that an entry answers to; `*` and `?` stand for any letters, and the more
             exact name wins.
-        bfloat16_pays: Whether `precision: auto` takes bfloat16 on CPUs that have instructions for it: dense
+        bfloat16_pays: Whether `precision: auto` takes bfloat16 on CPUs that multiply matrices in it: dense
             convolutions and products gain, depthwise convolutions lose.
         freezing: Names of the fields that say what does not train, and nothing of what it computes.
     """

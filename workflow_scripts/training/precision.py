@@ -1,11 +1,11 @@
 """Memory format, arithmetic and compilation, by network and device.
 
 The rule of `auto` is fixed, not measured at run time: two runs of one seed must take the same path on
-machines of one kind. It was measured, and `make bench` shows what comes of it. On CPUs with instructions for
-bfloat16, a ResNet in bfloat16 and channels_last took a third of the time of float32, contiguous. On
-CPUs without them (AVX2 alone: AMD EPYC of the third generation) bfloat16 is emulated: ResNet-50 took 7
-times as long as in float32 to infer and 10 times as long to train, both channels_last. EfficientNet,
-of depthwise convolutions, became slower by bfloat16 even where the CPU has it.
+machines of one kind. It was measured, and `make bench` shows what comes of it. bfloat16 pays on CPUs that
+multiply matrices in it (AMX, ARM's BFMMLA). Where there are instructions for vectors alone (AVX-512 BF16),
+torch 2.14 took 1.4 to 1.8 times as long as in float32, both channels_last, to infer with ResNet-50,
+ConvNeXt-T and ViT-S/14 and to train them. Without any, bfloat16 is emulated: ResNet-50 took 7 times as long
+to infer and 10 times as long to train. EfficientNet, of depthwise convolutions, is slower in it everywhere.
 """
 
 import logging
@@ -21,14 +21,14 @@ from workflow_scripts.models.trained import described_backbone
 
 logger = logging.getLogger(__name__)
 
-# Names of torch.cpu.get_capabilities: x86 with AVX-512 or AMX, ARM.
-BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
+# Names of torch.cpu.get_capabilities: x86 with AMX, ARM.
+BFLOAT16_MATRICES = ("amx_bf16", "bf16")
 
 
-def _has_bfloat16() -> bool:
-    """Whether this CPU computes in bfloat16 by instructions of its own."""
+def _multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions that multiply matrices in bfloat16."""
     capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name, False) for name in BFLOAT16_INSTRUCTIONS)
+    return any(capabilities.get(name, False) for name in BFLOAT16_MATRICES)
 
 
 def choose_dtype(precision: str, bfloat16_pays: bool, device: torch.device) -> torch.dtype:
@@ -46,7 +46,7 @@ def choose_dtype(precision: str, bfloat16_pays: bool, device: torch.device) -> t
         # Older GPUs emulate bfloat16, slowly.
         has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if has_bfloat16 else torch.float16
-    gains = bfloat16_pays and _has_bfloat16()
+    gains = bfloat16_pays and _multiplies_bfloat16()
     return torch.bfloat16 if gains else torch.float32
 
 
