@@ -8,7 +8,13 @@ import torch
 import torch.nn.functional as F
 
 from tests.tiny_backbone import TinyBackbone
-from workflow_scripts.methods.recam import Recam, TrainRecamSettings, reactivation_loss
+from workflow_scripts.doors.method import LabelledImage
+from workflow_scripts.methods.recam import (
+    InferRecamSettings,
+    Recam,
+    TrainRecamSettings,
+    reactivation_loss,
+)
 from workflow_scripts.models.classification import CamNetwork
 from workflow_scripts.models.trained import take_over
 from workflow_scripts.storage.networks import save_network
@@ -18,6 +24,12 @@ CLASSES = 3
 
 def recam(**values) -> Recam:
     return Recam(TrainRecamSettings(**values))
+
+
+def signed(network):
+    """The network, with features of which many are negative."""
+    network.backbone.register_forward_hook(lambda module, given, features: features - 0.1)
+    return network
 
 
 def test_features_are_means_weighted_by_each_classes_normalised_map():
@@ -41,6 +53,39 @@ def test_features_are_means_weighted_by_each_classes_normalised_map():
                 torch.testing.assert_close(found[image, label], second @ weighted)
         maps = F.relu(torch.einsum("kc,bchw->bkhw", first * second, features))
         torch.testing.assert_close(network.activations(images), maps)
+
+
+def test_the_weights_keep_their_sign_where_features_may_be_negative():
+    torch.manual_seed(0)
+    network = signed(recam().build(TinyBackbone(6), CLASSES).eval())
+    images = torch.randn(2, 3, 48, 40)
+    with torch.no_grad():
+        features = network.backbone(images)
+        assert (features < 0).any()
+        first, second = (
+            layer.weight[:, :, 0, 0] for layer in (network.classifier, network.reclassifier)
+        )
+        product = F.relu(torch.einsum("kc,bchw->bkhw", first * second, features))
+        torch.testing.assert_close(network.activations(images, "product"), product)
+        agreeing = torch.where(first * second > 0, first * second.abs(), 0)
+        expected = F.relu(torch.einsum("kc,bchw->bkhw", agreeing, features))
+        torch.testing.assert_close(network.activations(images, "agreeing"), expected)
+        torch.testing.assert_close(network.activations(images), expected)
+
+
+def test_activations_follow_the_settings():
+    torch.manual_seed(0)
+    method = recam()
+    network = signed(method.build(TinyBackbone(6), CLASSES).eval())
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 40, 3), dtype=np.uint8)
+    image = LabelledImage(pixels, (1, 3), CLASSES)
+    found = {}
+    for weights in ("auto", "product", "agreeing"):
+        infer = InferRecamSettings(scales=(1.0,), weights=weights)
+        maps = method.activations(network, image, infer, torch.device("cpu"))
+        found[weights] = maps.as_stored().activation()
+    assert np.array_equal(found["auto"], found["agreeing"])
+    assert np.abs(found["product"] - found["agreeing"]).max() > 0.1
 
 
 def test_loss_by_hand():

@@ -5,17 +5,29 @@ A classifier trained by binary cross-entropy activates pixels of several classes
 it: its maps weight the features, a map for each label of the image, and a second classifier learns by softmax
 cross-entropy which label each of these features is of. Both classifiers' weights, multiplied, make the maps.
 Formulas and numbers are those of the published code; its loss of an image without labels is 0 here too.
+
+The product of two weights forgets their sign: a feature that speaks against a class in both classifiers has a
+positive one. Of features that are never negative, as a ResNet's, such ones are few; of others, as
+EfficientNet's or a transformer's, half are, and the published maps are of no use. There the product
+keeps the sign where both classifiers agree in it, and is 0 where they do not.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from workflow_scripts.doors.method import ContinuedSettings, LabelledImage, Method, Reads
+from workflow_scripts.doors.method import (
+    ContinuedSettings,
+    InferSettings,
+    LabelledImage,
+    Method,
+    Reads,
+)
 from workflow_scripts.models.classification import CamNetwork, cam_activations, multi_label_loss
 from workflow_scripts.models.feature_maps import Backbone
 from workflow_scripts.settings.refinement import SeedSettings
@@ -27,6 +39,7 @@ from workflow_scripts.settings.training import (
 from workflow_scripts.storage.activation_maps import CamMaps
 
 EPSILON = 1e-5
+Weights = Literal["auto", "product", "agreeing"]
 
 
 class TrainRecamSettings(ContinuedSettings):
@@ -37,6 +50,17 @@ class TrainRecamSettings(ContinuedSettings):
         epochs=4,
         optimiser=OptimiserSettings(learning_rate=5e-5, head_factor=10.0),
         augmentation=AugmentationSettings(resize="long_side", resize_range=(320, 640)),
+    )
+
+
+class InferRecamSettings(InferSettings):
+    """Scales of the activations, and the weights that make them."""
+
+    weights: Weights = Field(
+        "auto",
+        description="`product`: of both classifiers' weights, as published; `agreeing`: with their sign "
+        "where it is the same, 0 where it is not; `auto`: `product` for features that are never negative (a "
+        "ResNet's), `agreeing` for others",
     )
 
 
@@ -70,10 +94,21 @@ class RecamNetwork(CamNetwork):
         weighted = torch.einsum("bchw,bdhw->bcd", maps, features) / pixels
         return logits, F.linear(weighted, self.reclassifier.weight[:, :, 0, 0])
 
-    def activations(self, images: Tensor) -> Tensor:
-        """Class re-activation maps, not normalised: [B, 3, H, W] → [B, C, h, w], ≥ 0."""
-        weight = self.reclassifier.weight * self.classifier.weight
-        return F.relu(F.conv2d(self.backbone(images), weight))
+    def activations(self, images: Tensor, weights: Weights = "auto") -> Tensor:
+        """Class re-activation maps, not normalised: [B, 3, H, W] → [B, C, h, w], ≥ 0.
+
+        Args:
+            images: Normalised.
+            weights: See `InferRecamSettings`.
+        """
+        features = self.backbone(images)
+        product = self.reclassifier.weight * self.classifier.weight
+        if weights != "product":
+            agreeing = product.clamp_min(0) * self.classifier.weight.sign()
+            signed = (features < 0).any() if weights == "auto" else True
+            # Chosen on the device: to look at it would wait for it.
+            product = torch.where(torch.as_tensor(signed, device=product.device), agreeing, product)
+        return F.relu(F.conv2d(features, product))
 
 
 def reactivation_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -100,6 +135,7 @@ class Recam(Method):
         foreground_threshold=0.30, background_threshold=0.05
     )
     Train: ClassVar[type[TrainRecamSettings]] = TrainRecamSettings
+    Infer: ClassVar[type[InferRecamSettings]] = InferRecamSettings
 
     @classmethod
     def maps(cls) -> type[CamMaps]:
@@ -126,10 +162,11 @@ class Recam(Method):
         self, network: Any, image: LabelledImage, infer: Any, device: torch.device
     ) -> CamMaps:
         """See `Method`."""
-        return cam_activations(network, [image], infer.scales, device)[0]
+        return self.activations_together(network, [image], infer, device)[0]
 
     def activations_together(
         self, network: Any, images: Sequence[LabelledImage], infer: Any, device: torch.device
     ) -> list[CamMaps]:
         """See `Method`."""
-        return cam_activations(network, images, infer.scales, device)
+        maps_of = partial(network.activations, weights=infer.weights)
+        return cam_activations(network, images, infer.scales, device, maps_of)

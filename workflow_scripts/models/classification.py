@@ -1,6 +1,6 @@
 """The multi-label classifier, its loss, and its class activation maps (paper section 3.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 import torch
@@ -50,6 +50,7 @@ def cam_activations(
     images: Sequence[LabelledImage],
     scales: Sequence[float],
     device: torch.device,
+    maps_of: Callable[[Tensor], Tensor] | None = None,
 ) -> list[CamMaps]:
     """Class activation maps of images of one size, those of mirror images added.
 
@@ -58,6 +59,7 @@ def cam_activations(
         images: At least one.
         scales: Image scales.
         device: Where to compute.
+        maps_of: From normalised views [V, 3, H, W] to maps [V, C, h, w]; the network's own if left out.
 
     Returns:
         Of each image, one channel a label.
@@ -65,7 +67,8 @@ def cam_activations(
     pixels = [image.pixels for image in images]
     # Before the network has something to do, for which the copies would wait.
     present = [torch.tensor(image.labels, device=device).long() - 1 for image in images]
-    maps = maps_at_scales(pixels, scales, network.backbone, network.activations, device)
+    maps_of = maps_of or network.activations
+    maps = maps_at_scales(pixels, scales, network.backbone, maps_of, device)
     shown = [one[number, some] for number, some in enumerate(present) for one in maps]
     arrays = iter(downloaded(shown))
     height, width = pixels[0].shape[:2]
