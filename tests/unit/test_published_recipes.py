@@ -9,6 +9,7 @@ import yaml
 from workflow_scripts.planning.workflow import Workflow
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
+FROZEN = ("voc12_dinov2", "coco14_dinov2", "folder_dinov2", "voc12_clip")
 
 
 def _plan(*names):
@@ -108,15 +109,17 @@ def test_figures_are_about_the_splits_of_the_paper():
         assert len(swept) == 2 * plan.settings.shards
 
 
-@pytest.mark.parametrize("name", ["config", "voc12", "coco14", "folder"])
+@pytest.mark.parametrize("name", ["config", "voc12", "coco14", "folder", *FROZEN])
 def test_the_miniature_fits_over_each(name):
     settings = _plan(name, "miniature").settings
-    stages = (settings.train_cam, settings.train_amn, settings.train_segmentation)
+    trained = [one for one in settings.methods if settings.base(one) != "clip_cam"]
+    stages = [settings.training(one) for one in trained]
+    stages.append(settings.train_segmentation)
     assert all(stage.training.max_steps == 2 for stage in (*stages, settings.boundary.train))
     assert settings.shards == 1
 
 
-@pytest.mark.parametrize("name", ["voc12_dinov2", "coco14_dinov2", "folder_dinov2", "voc12_clip"])
+@pytest.mark.parametrize("name", FROZEN)
 def test_frozen_recipes_learn_little_from_features_that_they_share(name):
     plan = _plan(name)
     settings = plan.settings
