@@ -11,7 +11,7 @@ image that cannot be read is reported and left out; the command then ends with e
 import difflib
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from workflow_scripts.refinement.labeller import Labeller, Shown
 from workflow_scripts.report.judged_table import in_order
 from workflow_scripts.settings.evaluation import LabelSettings
 from workflow_scripts.training.distributed import choose_device
-from workflow_scripts.training.inference_pipeline import read_all, written_behind
+from workflow_scripts.training.inference_pipeline import ReadableImages, written_behind
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,6 @@ def work(files: Files, settings: LabelSettings) -> None:
     labels = [numbers_of(files.labels, row, labeller.classes) for row in rows]
     logger.info("background threshold %.3f", labeller.threshold)
     ids = make_ids(names)
-    broken: list[str] = []
     places = dict(zip(names, zip(ids, labels, strict=True), strict=True))
     if files.order is not None:
         names = in_order(files.order, dict(zip(names, zip(names, ids, strict=True), strict=True)))
@@ -95,30 +94,20 @@ def work(files: Files, settings: LabelSettings) -> None:
         replaces=files.first is None and files.order is None,
     )
 
-    def readable() -> Iterator[Shown]:
-        sources = {name: folder.files[name] for name in names}
-        for name, image in read_all(sources, device, files.threads):
-            if isinstance(image, InputError):
-                logger.error("skipped: %s", image)
-                broken.append(name)
-            else:
-                yield Shown(name, image, tuple(places[name][1]))
+    sources = {name: folder.files[name] for name in names}
+    images = ReadableImages(sources, device, files.threads)
+    shown_images = (Shown(name, image, tuple(places[name][1])) for name, image in images)
 
     def write(shown: Shown, mask: np.ndarray) -> None:
         source = folder.files[shown.name]
         writer.write(places[shown.name][0], shown.name, source, shown.image, mask)
 
-    masks = labeller.masks(readable(), files.threads)
+    masks = labeller.masks(shown_images, files.threads)
     with written_behind(write) as put:
         for shown, mask in progress(masks, total=len(names), description="label"):
             put(shown, mask)
     writer.finish()
-    if broken:
-        raise InputError(
-            f"{len(broken)} of {len(names)} images could not be read and have no mask: "
-            f"{', '.join(broken[:5])}{' …' if len(broken) > 5 else ''}; replace them and run again. "
-            f"The others are in {files.out}"
-        )
+    images.check("mask", files.out)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ import csv
 import io
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +22,13 @@ from workflow_scripts.console.progress import progress
 from workflow_scripts.console.stage import PluggedFiles, run_stage
 from workflow_scripts.datasets.files import UNDECODABLE, file_path, images_below, unique_names
 from workflow_scripts.datasets.result_folder import ResultFolder
-from workflow_scripts.errors import InputError
 from workflow_scripts.refinement.prediction import load_segmentation, predictions
 from workflow_scripts.settings.evaluation import EvaluateSegmentationSettings
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.masks import encode_mask, voc_palette
 from workflow_scripts.storage.networks import read_figures, weights_of
 from workflow_scripts.training.distributed import choose_device
-from workflow_scripts.training.inference_pipeline import read_all, written_behind
+from workflow_scripts.training.inference_pipeline import ReadableImages, written_behind
 from workflow_scripts.training.precision import inference_dtype
 
 logger = logging.getLogger(__name__)
@@ -109,22 +108,12 @@ def work(files: Files, settings: EvaluateSegmentationSettings) -> None:
     classes = description["classes"]
     describe(weights, classes)
     dtype = inference_dtype(description, device)
-    images = folder.files
-    outputs = outputs_of(list(images), files.overlays)
+    outputs = outputs_of(list(folder.files), files.overlays)
     results = ResultFolder(
         files.out, "predict", [TABLE, *(path for pair in outputs.values() for path in pair)]
     )
-    broken = list(folder.left_out.get(UNDECODABLE, []))
-    total = len(images) + len(broken)
-
-    def readable() -> Iterator[tuple[str, np.ndarray]]:
-        for name, image in read_all(images, device, files.threads):
-            if isinstance(image, InputError):
-                logger.error("skipped: %s", image)
-                broken.append(name)
-            else:
-                yield name, image
-
+    unnamed = folder.left_out.get(UNDECODABLE, ())
+    images = ReadableImages(folder.files, device, files.threads, unnamed)
     with (
         atomic_path(results.path(TABLE)) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as stream,
@@ -140,18 +129,13 @@ def work(files: Files, settings: EvaluateSegmentationSettings) -> None:
             writer.writerows(areas(name, mask, classes))
 
         labelled = predictions(
-            network, readable(), settings, device, dtype, files.threads, len(classes)
+            network, images, settings, device, dtype, files.threads, len(classes)
         )
         with written_behind(write) as put:
-            for one in progress(labelled, total=len(images), description="predict"):
+            for one in progress(labelled, total=len(folder.files), description="predict"):
                 put(*one)
     results.finish()
-    if broken:
-        raise InputError(
-            f"{len(broken)} of {total} images could not be read and have no mask: "
-            f"{', '.join(broken[:5])}{' …' if len(broken) > 5 else ''}; replace them and run again. "
-            f"The others are in {files.out}"
-        )
+    images.check("mask", files.out)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

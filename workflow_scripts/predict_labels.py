@@ -9,7 +9,7 @@ image that cannot be read is reported and left out; the command then ends with e
 import csv
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from pydantic import Field
 
 from workflow_scripts.console.progress import progress
 from workflow_scripts.console.stage import PluggedFiles, run_stage
-from workflow_scripts.datasets.files import images_below
+from workflow_scripts.datasets.files import UNDECODABLE, images_below
 from workflow_scripts.datasets.index import read_classes
 from workflow_scripts.doors.method import Method
 from workflow_scripts.errors import InputError
@@ -28,7 +28,7 @@ from workflow_scripts.planning.configuration import WorkflowSettings, configurat
 from workflow_scripts.settings.evaluation import PredictLabelsSettings
 from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.training.distributed import choose_device
-from workflow_scripts.training.inference_pipeline import read_all
+from workflow_scripts.training.inference_pipeline import ReadableImages
 from workflow_scripts.training.precision import autocast, inference_dtype
 
 logger = logging.getLogger(__name__)
@@ -141,35 +141,20 @@ def work(files: Files, settings: PredictLabelsSettings) -> None:
     method = configuration.asked_for(files.method)
     classifier = ImageClassifier(files.run, configuration, files.trial, method, device)
     logger.info("classifier of `%s`, trial %d", classifier.method, files.trial)
-    broken: list[str] = []
-
-    def readable() -> Iterator[tuple[str, np.ndarray]]:
-        for name, image in read_all(folder.files, device, files.threads):
-            if isinstance(image, InputError):
-                logger.error("skipped: %s", image)
-                broken.append(name)
-            else:
-                yield name, image
-
+    unnamed = folder.left_out.get(UNDECODABLE, ())
+    images = ReadableImages(folder.files, device, files.threads, unnamed)
     with (
         atomic_path(files.out) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as stream,
     ):
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("image", "labels", *(f"probability of {c}" for c in classifier.classes)))
-        for name, image in progress(
-            readable(), total=len(folder.files), description="predict labels"
-        ):
+        for name, image in progress(images, total=len(folder.files), description="predict labels"):
             probabilities = classifier.probabilities(image, settings.scales)
             shown = labels_of(probabilities, settings)
             labels = SEPARATOR.join(classifier.classes[number - 1] for number in shown)
             writer.writerow((name, labels, *(f"{one:.4f}" for one in probabilities)))
-    if broken:
-        raise InputError(
-            f"{len(broken)} of {len(folder.files)} images could not be read and have no row: "
-            f"{', '.join(broken[:5])}{' …' if len(broken) > 5 else ''}; replace them and run again. "
-            f"The others are in {files.out}"
-        )
+    images.check("row", files.out)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,12 +19,12 @@ from workflow_scripts.training.inference_pipeline import (
     UNWRITTEN,
     WINDOW,
     Kind,
+    ReadableImages,
     bytes_of_file,
     image_reader,
     in_batches,
     kind_of,
     one_by_one,
-    read_all,
     written_behind,
 )
 
@@ -304,14 +304,22 @@ def test_what_waits_is_bounded_in_bytes(monkeypatch):
             put_already.clear()
 
 
-def test_images_that_cannot_be_read_come_with_what_is_wrong(tmp_path: Path):
+def test_images_that_cannot_be_read_are_left_out_and_named(tmp_path: Path, caplog):
     Image.new("RGB", (7, 5)).save(tmp_path / "fine.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
     files = {name: tmp_path / name for name in ("broken.png", "fine.png", "missing.png")}
-    broken, fine, missing = (image for _, image in read_all(files, CPU, 2))
-    assert isinstance(broken, InputError) and "not a readable image" in str(broken)
-    assert isinstance(missing, InputError) and "no such image" in str(missing)
-    assert isinstance(fine, np.ndarray) and fine.shape == (5, 7, 3)
+    images = ReadableImages(files, CPU, 2, ["unnamed"])
+    ((name, fine),) = images
+    assert name == "fine.png" and fine.shape == (5, 7, 3)
+    assert images.broken == ["unnamed", "broken.png", "missing.png"]
+    assert "not a readable image" in caplog.text and "no such image" in caplog.text
+    with pytest.raises(
+        InputError, match="3 of 4 images could not be read and have no row: unnamed"
+    ):
+        images.check("row", tmp_path / "out.csv")
+    whole = ReadableImages({"fine.png": files["fine.png"]}, CPU, 2)
+    assert len(list(whole)) == 1
+    whole.check("row", tmp_path / "out.csv")
     assert bytes_of_file(files["fine.png"]) == fine.nbytes
     assert bytes_of_file(files["broken.png"]) == bytes_of_file(files["missing.png"]) == 0
     assert np.array_equal(image_reader(CPU)(files["fine.png"]), fine)

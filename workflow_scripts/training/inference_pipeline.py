@@ -9,6 +9,7 @@ and batches are a function of the images alone, never of how fast anything is, a
 in number and in bytes. What a reader or the writer raises ends the stage, as it is.
 """
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ from workflow_scripts.datasets.index import ImageRecord
 from workflow_scripts.datasets.parallel import MOST_WAITING, in_threads
 from workflow_scripts.errors import InputError
 from workflow_scripts.models.multi_scale import in_halves
+
+logger = logging.getLogger(__name__)
 
 Element = TypeVar("Element")
 Result = TypeVar("Result")
@@ -93,20 +96,66 @@ def bytes_of_file(path: Path) -> int:
         return 0
 
 
-def read_all(
-    files: Mapping[str, Path], device: torch.device, threads: int
-) -> Iterator[tuple[str, np.ndarray | InputError]]:
-    """Images by name, read ahead, in order; for one that cannot be read, what is wrong with it."""
-    read_image = image_reader(device)
+class ReadableImages:
+    """Images by name, read ahead, in order; those that cannot be read are reported and left out.
 
-    def read(one: tuple[str, Path]) -> tuple[str, np.ndarray | InputError]:
-        name, path = one
-        try:
-            return name, read_image(path)
-        except InputError as error:
-            return name, error
+    Attributes:
+        broken: Names of those that were left out, so far.
+    """
 
-    return in_threads(read, files.items(), threads, lambda one: bytes_of_file(one[1]))
+    def __init__(
+        self,
+        files: Mapping[str, Path],
+        device: torch.device,
+        threads: int,
+        broken: Iterable[str] = (),
+    ) -> None:
+        """Take the images.
+
+        Args:
+            files: By name.
+            device: That a network sees them on.
+            threads: That read ahead.
+            broken: Names of more that were asked for, and cannot be read for another reason.
+        """
+        self.broken = list(broken)
+        self._files, self._device, self._threads = files, device, threads
+        self._asked = len(files) + len(self.broken)
+
+    def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
+        read_image = image_reader(self._device)
+
+        def read(one: tuple[str, Path]) -> tuple[str, np.ndarray | InputError]:
+            name, path = one
+            try:
+                return name, read_image(path)
+            except InputError as error:
+                return name, error
+
+        files, threads = self._files.items(), self._threads
+        for name, image in in_threads(read, files, threads, lambda one: bytes_of_file(one[1])):
+            if isinstance(image, InputError):
+                logger.error("skipped: %s", image)
+                self.broken.append(name)
+            else:
+                yield name, image
+
+    def check(self, lack: str, place: Path) -> None:
+        """See, when all is done, that none was left out.
+
+        Args:
+            lack: What those that were have not got.
+            place: Where the results of the others are.
+
+        Raises:
+            InputError: Some were; names them.
+        """
+        if self.broken:
+            named = ", ".join(self.broken[:5]) + (" …" if len(self.broken) > 5 else "")
+            raise InputError(
+                f"{len(self.broken)} of {self._asked} images could not be read and have no {lack}: {named}; "
+                f"replace them and run again. The others are in {place}"
+            )
 
 
 def in_batches(
