@@ -85,7 +85,7 @@ def fetched(name: str, fetch: Callable[[], Result]) -> Result:
         return fetch()
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"backbone.weights: the ImageNet weights of {name} could not be fetched "
+            f"backbone.weights: the published weights of {name} could not be fetched "
             f"({type(error).__name__}: {error}). On a machine without internet, download them elsewhere "
             "and give the file: `backbone: {weights: /path/to/file}`"
         ) from None
