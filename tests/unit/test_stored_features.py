@@ -173,6 +173,7 @@ def test_amn_learns_from_them_and_seeds(folder):
         tensor.numel() for name, tensor in tensors.items() if not name.startswith("backbone.")
     ]
     assert 0 < sum(learnt) <= 100_000
+    assert f" {sum(learnt):,} parameters learn" in (folder / "log").read_text()
 
 
 def test_a_segmentation_network_learns_from_them_if_it_reads_one_level(folder, capsys):

@@ -314,9 +314,13 @@ def train(
         trainer.resume(notes["trainer"])
         logger.info("resuming at step %d of %d", first, steps)
     arithmetic = "tf32" if settings.precision == "tf32" else str(dtype).removeprefix("torch.")
+    groups = trainer.optimiser.param_groups
+    learnt = sum(tensor.numel() for group in groups for tensor in group["params"])
     logger.info(
-        "%d images, %d steps of %d images, %s on %s, channels_last, %d process(es), %d loader worker(s)",
-        len(images), steps, settings.batch_size, arithmetic, world.device, world.processes, run.workers,
+        "%d images, %d steps of %d images, %s parameters learn, %s on %s, channels_last, %d process(es), "
+        "%d loader worker(s)",
+        len(images), steps, settings.batch_size, f"{learnt:,}", arithmetic, world.device, world.processes,
+        run.workers,
     )  # fmt: skip
     sampler = StepSampler(
         run.seed, len(images), settings.batch_size, first, steps, world.rank, world.processes
