@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from workflow_scripts.refinement import pixel_adaptive
-from workflow_scripts.refinement.pixel_adaptive import refine
+from workflow_scripts.refinement.pixel_adaptive import refine, refined_by_par
 from workflow_scripts.refinement.thresholding import local_labels, refined_labels
 from workflow_scripts.settings.refinement import ParSettings, PseudoMaskSettings
 
@@ -91,6 +91,28 @@ def test_what_is_computed_is_not_much_more_than_what_is_kept(width: int) -> None
     seen = (rows + 2 * reach) * min(width, columns + 2 * reach)
     assert seen <= pixels
     assert seen <= 4 * rows * min(width, columns)
+
+
+@pytest.mark.parametrize("cached", [1, 2 * 15 * 5, 1 << 30])
+def test_bands_that_a_cache_holds_change_nothing(
+    cached: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, maps = example(12, 15)
+    expected = plain(image, maps, SMALL)
+    monkeypatch.setattr(pixel_adaptive, "CACHED", cached)
+    assert np.abs(torch_refined(image, maps, SMALL) - expected).max() < 1e-4
+
+
+def test_labels_are_those_of_the_refined_softmax() -> None:
+    """Of all labels, the background among them, written out for each threshold."""
+    image, activations = example(14, 18)
+    thresholds = (0.2, 0.45, np.array([0.3, 0.6]))
+    found = refined_by_par(image.astype(np.uint8), activations, thresholds, SMALL)
+    for labels, threshold in zip(found, thresholds, strict=True):
+        background = np.broadcast_to(np.asarray(threshold), (2,))[activations.argmax(0)]
+        scores = np.exp(np.concatenate([background[None], activations]))
+        expected = plain(image, scores / scores.sum(axis=0), SMALL).argmax(axis=0)
+        assert np.array_equal(labels, expected)
 
 
 def test_no_iterations_leave_the_maps_alone() -> None:

@@ -20,6 +20,8 @@ NEIGHBOURS = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (
 _TINY = 1e-8
 # Pixels whose affinities are held at once: 48 numbers each.
 PART_PIXELS = 1 << 20
+# Numbers of the maps that a processor's cache holds beside as many of their neighbours.
+CACHED = 1 << 17
 
 
 def refine(images: Tensor, maps: Tensor, settings: ParSettings) -> Tensor:
@@ -80,29 +82,52 @@ class _Span:
 
 def _refine(images: Tensor, maps: Tensor, settings: ParSettings) -> Tensor:
     weights = _affinities(images, settings)
+    rows, height = _cached_rows(maps), maps.shape[-2]
     for _ in range(settings.iterations):
-        total = torch.zeros_like(maps)
-        for neighbour, weight in zip(_neighbours(maps, settings), weights, strict=True):
-            total.addcmul_(neighbour, weight)
+        neighbours, total = _Neighbours(maps, settings), torch.zeros_like(maps)
+        for first in range(0, height, rows):
+            band = slice(first, min(height, first + rows))
+            for neighbour, weight in zip(neighbours.of(band), weights, strict=True):
+                total[..., band, :].addcmul_(neighbour, weight[..., band, :])
         maps = total
     return maps
 
 
-def _neighbours(values: Tensor, settings: ParSettings) -> Iterator[Tensor]:
-    """Yield [B, C, H, W] moved by each neighbour's offset, dilation by dilation."""
-    height, width = values.shape[-2:]
-    for dilation in settings.dilations:
-        padded = F.pad(values, [dilation] * 4, mode="replicate")
-        for y, x in NEIGHBOURS:
-            top, left = dilation * (1 + y), dilation * (1 + x)
-            yield padded[..., top : top + height, left : left + width]
+def _cached_rows(maps: Tensor) -> int:
+    """Rows that are summed over all neighbours before the next ones: on a CPU they stay in its cache."""
+    if maps.device.type != "cpu":
+        return maps.shape[-2]
+    return max(1, CACHED // maps[..., 0, :].numel())
+
+
+class _Neighbours:
+    """Values [B, C, H, W] moved by the offset of each neighbour, dilation by dilation."""
+
+    def __init__(self, values: Tensor, settings: ParSettings) -> None:
+        self._height, self._width = values.shape[-2:]
+        self._margin = max(settings.dilations)
+        self._padded = F.pad(values, [self._margin] * 4, mode="replicate")
+        self._offsets = _offsets(settings)
+
+    def of(self, band: slice | None = None) -> Iterator[Tensor]:
+        """Yield the values of each neighbour of the pixels in some rows, or in all."""
+        first, stop, _ = (band or slice(None)).indices(self._height)
+        for y, x in self._offsets:
+            top, left = self._margin + y, self._margin + x
+            yield self._padded[..., top + first : top + stop, left : left + self._width]
+
+
+def _offsets(settings: ParSettings) -> list[tuple[int, int]]:
+    """Rows and columns from a pixel to its neighbours."""
+    return [(d * y, d * x) for d in settings.dilations for y, x in NEIGHBOURS]
 
 
 def _affinities(images: Tensor, settings: ParSettings) -> Tensor:
     """Weights [N, B, 1, H, W] of a pixel's N neighbours."""
+    neighbours = _Neighbours(images, settings)
     count, total, squares = 0, torch.zeros_like(images), torch.zeros_like(images)
     # Differences from the pixel itself: their deviation is the neighbours', and they cancel nothing large.
-    for neighbour in _neighbours(images, settings):
+    for neighbour in neighbours.of():
         difference = neighbour - images
         total += difference
         squares.addcmul_(difference, difference)
@@ -112,7 +137,7 @@ def _affinities(images: Tensor, settings: ParSettings) -> Tensor:
     exponents = torch.stack(
         [
             -(((neighbour - images) / scale) ** 2).mean(dim=1, keepdim=True)
-            for neighbour in _neighbours(images, settings)
+            for neighbour in neighbours.of()
         ]
     )
     positions = _position_affinities(settings).to(images)
@@ -121,8 +146,7 @@ def _affinities(images: Tensor, settings: ParSettings) -> Tensor:
 
 def _position_affinities(settings: ParSettings) -> Tensor:
     """Softmax over the neighbours by their distance alone, float64 [N]."""
-    offsets = [(d * y, d * x) for d in settings.dilations for y, x in NEIGHBOURS]
-    distances = torch.tensor(offsets, dtype=torch.float64).norm(dim=1)
+    distances = torch.tensor(_offsets(settings), dtype=torch.float64).norm(dim=1)
     return (-((distances / (settings.w1 * (distances.std() + _TINY))) ** 2)).softmax(dim=0)
 
 
@@ -154,6 +178,10 @@ def refined_by_par(
         for one, threshold in zip(maps, thresholds, strict=True):
             each = torch.as_tensor(threshold, dtype=torch.float32)
             one[0] = each if each.ndim == 0 else each[one[1:].argmax(dim=0)]
-        # No map sees another, so that those of all thresholds share the affinities.
-        refined = refine(colours, maps.softmax(dim=1).view(1, -1, *size), settings)
-        return refined.view(-1, labels, *size).argmax(dim=1).to(torch.uint8).numpy()
+        # No map sees another, so that those of all thresholds share the affinities. The labels of a
+        # pixel add up to the same everywhere, so that what is left is the background.
+        shares = maps.softmax(dim=1)
+        objects = refine(colours, shares[:, 1:].reshape(1, -1, *size), settings)
+        maps[:, 1:] = objects.view(-1, labels - 1, *size)
+        maps[:, 0] = (1 + settings.w2) ** settings.iterations - maps[:, 1:].sum(dim=1)
+        return maps.argmax(dim=1).to(torch.uint8).numpy()
