@@ -115,6 +115,36 @@ def test_labels_are_those_of_the_refined_softmax() -> None:
         assert np.array_equal(labels, expected)
 
 
+@pytest.mark.parametrize("iterations", [0, 3, 10])
+def test_what_equals_its_threshold_is_background(iterations: int) -> None:
+    image, _ = example(20, 20)
+    flat = np.full((2, 20, 20), 0.5, np.float32)
+    flat[1] = 0.25
+    settings = ParSettings(iterations=iterations)
+    found = refined_by_par(image.astype(np.uint8), flat, (0.5, 0.49), settings)
+    assert not found[0].any() and (found[1] == 1).all()
+
+
+def test_without_iterations_labels_are_the_thresholded_ones() -> None:
+    image, activations = example(20, 20)
+    activations = np.round(activations * 16).astype(np.float32) / 16
+    image, how = image.astype(np.uint8), ParSettings(iterations=0)
+    for threshold in (0.25, 0.5):
+        (found,) = refined_by_par(image, activations, (threshold,), how)
+        assert np.array_equal(found, local_labels(activations, threshold))
+
+
+def test_without_labels_all_is_background() -> None:
+    image, _ = example(6, 5)
+    found = refined_by_par(image.astype(np.uint8), np.zeros((0, 6, 5)), (0.5, 0.6), SMALL)
+    assert found.shape == (2, 6, 5) and not found.any()
+
+
+def test_sums_that_no_number_holds_are_refused() -> None:
+    with pytest.raises(ValueError, match="lower one of them"):
+        ParSettings(iterations=200, w2=100)
+
+
 def test_no_iterations_leave_the_maps_alone() -> None:
     image, maps = example(5, 6)
     assert np.allclose(torch_refined(image, maps, ParSettings(iterations=0)), maps)

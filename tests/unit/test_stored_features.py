@@ -28,6 +28,7 @@ from workflow_scripts.settings.training import FeatureSettings
 from workflow_scripts.storage.feature_shards import FeatureReader, FeatureShape, feature_writer
 from workflow_scripts.storage.masks import MaskWriter
 from workflow_scripts.training.feature_images import FeatureImages
+from workflow_scripts.training.loop import _to_device
 
 SIZES = [(48, 64), (45, 37), (20, 64), (33, 33)]
 LABELS = [["cat"], ["cat", "dog"], ["dog"], ["dog"]]
@@ -125,6 +126,16 @@ def test_an_epoch_has_one_scale_and_an_image_one_of_two_views(folder):
             straight = reader.read("é 0", scale, False).astype(np.float32)
         drawn.add((scale, bool((straight == elements[0]).all())))
     assert drawn == {(0, True), (0, False), (1, True), (1, False)}
+
+
+def test_the_network_sees_single_precision_of_what_travels_as_half(folder):
+    images = images_of(folder)
+    elements = [images[0, number]["image"] for number in range(2)]
+    assert all(one.dtype == np.float16 and one.flags.writeable for one in elements)
+    batch = {"image": torch.stack([torch.from_numpy(one) for one in elements])}
+    seen = _to_device(batch, torch.device("cpu"), images)["image"]
+    assert seen.dtype == torch.float32 and seen.is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_array_equal(seen.numpy(), np.stack(elements))
 
 
 def test_masks_are_seen_as_the_features_are(folder):

@@ -4,11 +4,12 @@ Segmentation", CVPR 2022).
 A classifier trained by binary cross-entropy activates pixels of several classes at once. ReCAM goes on from
 it: its maps weight the features, a map for each label of the image, and a second classifier learns by softmax
 cross-entropy which label each of these features is of. Both classifiers' weights, multiplied, make the maps.
-Formulas and numbers are those of the published code; its loss of an image without labels is 0 here too.
+Formulas and numbers are those of the published code, but for the sign below; its loss of an image without
+labels is 0 here too.
 
-The product of two weights forgets their sign: a feature that speaks against a class in both classifiers has a
-positive one. Of features that are never negative, as a ResNet's, such ones are few; of others, as
-EfficientNet's or a transformer's, half are, and the published maps are of no use. There the product
+The product of two weights forgets their sign: one that speaks against a class in both classifiers counts for
+it. The published code has a ResNet, whose features are never negative. Where they may be, as EfficientNet's
+or a transformer's, the maps that come of it are of half of CAM's quality (docs/results.md). There the product
 keeps the sign where both classifiers agree in it, and is 0 where they do not.
 """
 
@@ -103,11 +104,12 @@ class RecamNetwork(CamNetwork):
         """
         features = self.backbone(images)
         product = self.reclassifier.weight * self.classifier.weight
-        if weights != "product":
-            agreeing = product.clamp_min(0) * self.classifier.weight.sign()
-            signed = (features < 0).any() if weights == "auto" else True
-            # Chosen on the device: to look at it would wait for it.
-            product = torch.where(torch.as_tensor(signed, device=product.device), agreeing, product)
+        agreeing = product.clamp_min(0) * self.classifier.weight.sign()
+        if weights == "agreeing":
+            product = agreeing
+        elif weights == "auto":
+            # Chosen on the device: to look at the features would wait for it.
+            product = torch.where((features < 0).any(), agreeing, product)
         return F.relu(F.conv2d(features, product))
 
 

@@ -22,6 +22,8 @@ _TINY = 1e-8
 PART_PIXELS = 1 << 20
 # Numbers of the maps that a processor's cache holds beside as many of their neighbours.
 CACHED = 1 << 17
+# By how much of its whole a sum over all iterations may be off.
+ROUNDING = 1e-5
 
 
 def refine(images: Tensor, maps: Tensor, settings: ParSettings) -> Tensor:
@@ -171,6 +173,8 @@ def refined_by_par(
         uint8 [T, H, W] in 0…k.
     """
     labels, size = len(activations) + 1, activations.shape[1:]
+    if labels == 1 or not len(thresholds):
+        return np.zeros((len(thresholds), *size), np.uint8)
     with torch.inference_mode():
         colours = torch.from_numpy(image).permute(2, 0, 1)[None].float()
         maps = torch.empty(len(thresholds), labels, *size)
@@ -178,10 +182,11 @@ def refined_by_par(
         for one, threshold in zip(maps, thresholds, strict=True):
             each = torch.as_tensor(threshold, dtype=torch.float32)
             one[0] = each if each.ndim == 0 else each[one[1:].argmax(dim=0)]
-        # No map sees another, so that those of all thresholds share the affinities. The labels of a
-        # pixel add up to the same everywhere, so that what is left is the background.
+        # No map sees another, so that those of all thresholds share the affinities. The shares of a pixel
+        # add up to the same everywhere, so that what is left is the background's. It has ties.
         shares = maps.softmax(dim=1)
         objects = refine(colours, shares[:, 1:].reshape(1, -1, *size), settings)
         maps[:, 1:] = objects.view(-1, labels - 1, *size)
-        maps[:, 0] = (1 + settings.w2) ** settings.iterations - maps[:, 1:].sum(dim=1)
+        total = (1 + settings.w2) ** settings.iterations
+        maps[:, 0] = (1 + ROUNDING) * total - maps[:, 1:].sum(dim=1)
         return maps.argmax(dim=1).to(torch.uint8).numpy()

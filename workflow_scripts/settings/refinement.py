@@ -1,5 +1,6 @@
 """Settings of the way from activations to seeds and pseudo-masks: random walk, thresholds and dense CRF."""
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -71,6 +72,16 @@ class ParSettings(Settings):
     w2: float = Field(
         0.01, ge=0, le=100, description="Weight of the affinity by position beside that by colour"
     )
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        # Each iteration multiplies the sum over the labels by 1 + w2; float32 holds e^88.
+        if self.iterations * math.log1p(self.w2) > 80:
+            raise ValueError(
+                f"{self.iterations} iterations with `w2: {self.w2}` exceed all numbers; expected "
+                "iterations · log(1 + w2) of at most 80: lower one of them"
+            )
+        return self
 
 
 class RefinementSettings(Settings):

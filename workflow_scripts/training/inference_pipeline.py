@@ -154,7 +154,7 @@ class ReadableImages:
             named = ", ".join(self.broken[:5]) + (" …" if len(self.broken) > 5 else "")
             raise InputError(
                 f"{len(self.broken)} of {self._asked} images could not be read and have no {lack}: {named}; "
-                f"replace them and run again. The others are in {place}"
+                f"replace or rename them and run again. The others are in {place}"
             )
 
 

@@ -105,13 +105,10 @@ def _parts(batch: Batch, size: int) -> Iterator[Batch]:
 
 def _to_device(batch: Batch, device: torch.device, images: Any) -> Batch:
     moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-    if isinstance(images, FeatureImages):
-        # Where nothing but pooling reads them, another order would cost more than all the rest.
-        moved["image"] = moved["image"].float()
-        return moved
     if isinstance(images, TrainingImages):
         moved = images.normalised(moved)
-    moved["image"] = moved["image"].contiguous(memory_format=torch.channels_last)
+    # Features come in half precision.
+    moved["image"] = moved["image"].to(torch.float32, memory_format=torch.channels_last)
     return moved
 
 
