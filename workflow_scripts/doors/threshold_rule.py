@@ -104,7 +104,7 @@ class ThresholdSettings(ValidationSettings):
         "best; where they separate none, consensus. Or the rule of a plug-in; docs/thresholds.md has figures",
     )
     seed_rule: str = Field(
-        "consensus", description="rule for the middle of the seeds' two thresholds"
+        "contrast", description="rule for the middle of the seeds' two thresholds"
     )
     sample: int = Field(
         1000,
