@@ -215,7 +215,7 @@ def test_a_rule_of_a_plug_in_chooses(
     assert choose("toy_middle", "float(statistics.thresholds[50])") == 0
     chosen = read_thresholds(output)
     assert (chosen.rule, chosen.pseudo_mask) == ("toy_middle", pytest.approx(0.505))
-    assert list(chosen.candidates) == ["toy_middle", "consensus"]
+    assert list(chosen.candidates) == ["toy_middle", "contrast", "consensus"]
     assert choose("toy_none", "None") == 0
     assert read_thresholds(output).rule == "consensus"
     assert "toy_none: it is a toy: taken is that of consensus" in capsys.readouterr().err
@@ -234,7 +234,7 @@ def test_the_code_of_the_rules_that_may_decide_counts() -> None:
     settings = ThresholdSettings(rule="colours", seed_rule="consensus")
     digests = code_of("choose_thresholds", uses(settings))
     assert {"threshold_rules.colours", "threshold_rules.consensus"} <= digests.keys()
-    digests = code_of("choose_thresholds", uses(ThresholdSettings(rule="consensus")))
+    digests = code_of("choose_thresholds", uses(ThresholdSettings(rule="entropy", seed_rule="entropy")))
     assert "threshold_rules.consensus" in digests and "threshold_rules.colours" not in digests
 
 
