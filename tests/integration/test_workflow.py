@@ -54,7 +54,7 @@ def test_chosen_thresholds_are_shown(tiny_run):
         chosen, seeds = _chosen(run, method), _chosen(run, method, "seed_thresholds")
         assert chosen["candidates"][chosen["rule"]] == chosen["pseudo_mask"]
         assert name in page
-        middle = seeds["candidates"]["consensus"]
+        middle = seeds["candidates"]["contrast"]
         assert seeds["seed_background"] < middle < seeds["seed_foreground"]
 
 

@@ -234,7 +234,9 @@ def test_the_code_of_the_rules_that_may_decide_counts() -> None:
     settings = ThresholdSettings(rule="colours", seed_rule="consensus")
     digests = code_of("choose_thresholds", uses(settings))
     assert {"threshold_rules.colours", "threshold_rules.consensus"} <= digests.keys()
-    digests = code_of("choose_thresholds", uses(ThresholdSettings(rule="entropy", seed_rule="entropy")))
+    digests = code_of(
+        "choose_thresholds", uses(ThresholdSettings(rule="entropy", seed_rule="entropy"))
+    )
     assert "threshold_rules.consensus" in digests and "threshold_rules.colours" not in digests
 
 
