@@ -22,11 +22,10 @@ VIT = {"name": "tiny_vit", "frozen_blocks": "all"}
 
 
 def build_recipe(folder: Path, name: str) -> Checkout:
-    """A checkout whose `tiny.yaml` makes a recipe and the miniature over it run on random weights."""
+    """A checkout in which a recipe, with the miniature over it, can run on random weights."""
     folder.mkdir(exist_ok=True)
-    made = copy_checkout(folder, f"config/{name}.yaml", "config/miniature.yaml")
     shutil.copy(Path(__file__).with_name("tiny_vit.py"), folder)
-    return made
+    return copy_checkout(folder, f"config/{name}.yaml", "config/miniature.yaml")
 
 
 def configure(made: Checkout, backbone: dict[str, Any], **more: Any) -> None:
@@ -64,6 +63,8 @@ def folder_run(tmp_path_factory):
 def test_features_are_computed_once_and_everything_is_made_of_them(folder_run):
     run = folder_run.folder / "results/tiny"
     check_run(run, ["vit_cam", "amn_on_vit_cam"])
+    for figures in json.loads((run / "summary.json").read_text())["methods"].values():
+        assert set(figures["activations"]) == {"train", "val"}
     (folder,) = (run / "features").iterdir()
     assert [path.name for path in folder.iterdir()] == ["train-00.safetensors"]
     networks = [

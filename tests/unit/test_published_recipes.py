@@ -113,8 +113,8 @@ def test_figures_are_about_the_splits_of_the_paper():
 def test_the_miniature_fits_over_each(name):
     settings = _plan(name, "miniature").settings
     trained = [one for one in settings.methods if settings.base(one) != "clip_cam"]
-    stages = [settings.training(one) for one in trained]
-    stages.append(settings.train_segmentation)
+    stages = [settings.train_cam, settings.train_amn, settings.train_segmentation]
+    stages += [settings.training(one) for one in trained]
     assert all(stage.training.max_steps == 2 for stage in (*stages, settings.boundary.train))
     assert settings.shards == 1
 
