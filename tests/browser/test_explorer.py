@@ -43,7 +43,8 @@ def page(browser: Browser, serve: Any, run: FinishedRun) -> str:
 
 
 def ready(browser: Browser, view: str = "") -> None:
-    browser.wait("(document.documentElement.dataset.ready || '').startsWith(arguments[0])", view)
+    """Wait until an image is drawn, any or the one whose name is given."""
+    browser.wait("document.documentElement.dataset.ready?.startsWith(arguments[0])", view)
 
 
 def set_slider(browser: Browser, position: int) -> None:
@@ -92,6 +93,14 @@ def test_masks_are_those_of_the_sweep(
             assert [counts.get(str(label), 0) for label in range(3)] == expected.tolist()
             iou = sweep_of(run, method, image, read_truth(record)).images().iou[0, position]
             assert float(browser.run(f"return {card}.iou")) == pytest.approx(100 * iou, abs=1e-3)
+
+
+def test_a_link_wins_over_what_the_page_remembers(browser: Browser, page: str) -> None:
+    browser.run(
+        "location.hash = '#image=val1&t=0.605'; history.replaceState(null, '', '#image=val3&t=0.3')"
+    )
+    ready(browser, "val1")
+    assert shown(browser) == ("val1", 0.605)
 
 
 def test_curves_of_an_image_are_those_of_the_sweep(

@@ -324,8 +324,10 @@ function typical() {
   return Math.max(0, data.images.findIndex(({ group }) => group === "median"));
 }
 
-function recall() {
-  const wanted = new URLSearchParams(location.hash.slice(1));
+/* Show what a link asks for. A link that was followed says so itself: the address may hold what the page
+   had before by now, as remember() writes it a little later. */
+function recall(link) {
+  const wanted = new URLSearchParams(link.slice(1));
   const found = data.images.findIndex((image) => image.id === wanted.get("image"));
   const threshold = parseFloat(wanted.get("t"));
   showThreshold(nearest(Number.isFinite(threshold) ? threshold : data.used.length ? data.used[0].threshold : 0.3));
@@ -359,12 +361,12 @@ function start() {
   byId("next").addEventListener("click", () => showImage(state.image + 1).then(remember));
   for (const option of ["outline", "safe"]) byId(option).addEventListener("change", draw);
   addEventListener("keydown", onKey);
-  addEventListener("hashchange", recall);
+  addEventListener("hashchange", ({ newURL }) => recall(new URL(newURL).hash));
   let width = 0;
   new ResizeObserver(() => {
     if (byId("chart").clientWidth !== width) { width = byId("chart").clientWidth; drawCurves(); }
   }).observe(byId("chart"));
-  recall();
+  recall(location.hash);
 }
 
 start();
