@@ -7,21 +7,23 @@ import pytest
 import yaml
 
 from tests.integration.conftest import REPOSITORY, TINY, Checkout, copy_checkout
-from tests.integration.test_leftovers import LARGE, OTHERS
+from tests.integration.test_leftovers import LARGE, OTHERS, SPLITS_OF_VOC
 from workflow_scripts.planning.workflow import Workflow
 from workflow_scripts.settings.base import merge
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "everything": {
         **LARGE,
+        "dataset": SPLITS_OF_VOC,
         "shards": 2,
         "thresholds": [0.3, "auto", "validation"],
-        "splits": {"activations": ["val"], "thresholds": ["dev"]},
+        "splits": {"activations": ["val"], "thresholds": ["train_aug"]},
     },
     "no masks": {**LARGE, "shards": 2, "masks": False, "methods": ["plain", "theirs"]},
     "splits apart": {
+        "dataset": SPLITS_OF_VOC,
         "methods": ["cam"],
-        "splits": {"activations": ["val"], "segmentation": ["test"]},
+        "splits": {"activations": ["val"], "segmentation": ["train_aug"]},
     },
     "another seeds' source": OTHERS["another seeds' source"],
 }

@@ -13,6 +13,8 @@ from workflow_scripts.evaluation.run_results import Benchmarks
 from workflow_scripts.planning.workflow import Workflow
 from workflow_scripts.settings.base import merge
 
+# A dataset with one split more than the demo has, train_aug. Nothing of it is read.
+SPLITS_OF_VOC = {"kind": "voc12"}
 LARGE = {
     "shards": 3,
     "trials": 2,
@@ -33,9 +35,10 @@ OTHERS: dict[str, dict[str, Any]] = {
     },
     "no masks": {"masks": False, "methods": ["amn"], "thresholds": ["auto"]},
     "a validation split": {
+        "dataset": SPLITS_OF_VOC,
         "methods": ["cam"],
         "thresholds": ["validation"],
-        "splits": {"thresholds": ["dev"]},
+        "splits": {"thresholds": ["train_aug"]},
     },
     "another seeds' source": {
         "methods": ["amn_on_masks"],

@@ -330,7 +330,8 @@ def test_configuration_names_thresholds() -> None:
         Workflow({**DEMO, "thresholds": ["validation"], "splits": {"thresholds": ["val"]}})
     with pytest.raises(InputError, match="thresholds"):
         Workflow({**DEMO, "thresholds": ["automatic"]})
-    plan = Workflow({**DEMO, "thresholds": ["validation"], "splits": {"thresholds": ["dev"]}})
+    voc = {"dataset": {"kind": "voc12"}, "splits": {"thresholds": ["train_aug"]}}
+    plan = Workflow({**voc, "thresholds": ["validation"]})
     assert plan.sources == ["validation"]
 
 

@@ -32,6 +32,31 @@ def test_a_mistake_is_an_input_error():
         plan(trial=3)
 
 
+@pytest.mark.parametrize(
+    "dataset, has, lacks",
+    [
+        ({"kind": "demo"}, ("train", "val"), "test"),
+        ({"kind": "coco14"}, ("train", "val"), "train_aug"),
+        ({"kind": "voc12"}, ("train", "val", "train_aug"), "test"),
+        ({"kind": "voc12", "augmented": False}, ("train", "val"), "train_aug"),
+        ({"kind": "voc12", "root": "/voc", "test_images": True}, ("train_aug", "test"), "trainval"),
+    ],
+)
+def test_splits_that_a_dataset_will_not_have_are_refused_before_it_is_made(
+    dataset: dict[str, Any], has: tuple[str, ...], lacks: str
+) -> None:
+    for use in ("training", "activations", "segmentation"):
+        plan(dataset=dataset, splits={use: has})
+        with pytest.raises(
+            InputError, match=rf"splits\.{use}: .* no split `{lacks}`; it has train, "
+        ):
+            plan(dataset=dataset, splits={use: [*has, lacks]})
+
+
+def test_splits_of_tables_are_known_once_they_are_read():
+    plan(dataset={"kind": "folder", "root": "photos"}, splits={"training": ["mine"]})
+
+
 def test_paths_of_a_run():
     made = plan(run="mine", results="/big/disk")
     assert made.index == "/big/disk/mine/dataset/index.csv"
@@ -61,9 +86,9 @@ def test_judge_is_given_the_shards_of_its_split():
 
 
 def test_every_trial_has_its_own_seed():
-    made = plan(seed=10, trials=3, splits={"training": ["train", "train_aug"]})
+    made = plan(seed=10, trials=3, splits={"training": ["train", "val"]})
     flags = [made.training_flags(wildcards(trial=str(trial))) for trial in made.trials]
-    assert flags == [f"--splits train train_aug --seed {seed}" for seed in (10, 11, 12)]
+    assert flags == [f"--splits train val --seed {seed}" for seed in (10, 11, 12)]
 
 
 def test_sources_are_named_by_their_threshold():

@@ -75,6 +75,10 @@ class DatasetSettings(Choice):
         """
         return {str(path): content_digest(path)[:DIGITS] for path in self.tables()}
 
+    def splits(self) -> tuple[str, ...] | None:
+        """Splits that the index will have; None, the default, where the index alone can tell."""
+        return None
+
     def has_masks(self) -> bool:
         """Whether there is ground truth to evaluate with."""
         return True

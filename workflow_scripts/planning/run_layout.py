@@ -48,7 +48,23 @@ class Layout:
                     f"{checkpoint_key(network)}: {file}: this run's own results are made anew; name "
                     "the run otherwise, or copy the file"
                 )
+        self._check_splits()
         self._check_stored_features()
+
+    def _check_splits(self) -> None:
+        """See that the dataset will have the splits that are named, as far as its kind tells.
+
+        Raises:
+            InputError: It will not; names the key.
+        """
+        known = self.settings.dataset.splits()
+        for use, names in self.settings.splits:
+            for name in names if known is not None else ():
+                if name not in known:
+                    raise InputError(
+                        f"splits.{use}: the dataset as it is configured has no split `{name}`; it has "
+                        f"{', '.join(known)}: name one of these, or see in docs/datasets.md what adds it"
+                    )
 
     def _check_stored_features(self) -> None:
         """See that `features.cache` is asked for only where a training can learn from stored features.

@@ -122,6 +122,10 @@ class Coco14DatasetSettings(DatasetSettings):
         """See `DatasetSettings`."""
         prepare(self, output, processes, progress)
 
+    def splits(self) -> tuple[str, ...]:
+        """See `DatasetSettings`."""
+        return SPLITS
+
     def tables(self) -> list[Path]:
         """The files of annotations."""
         if self.root is None:

@@ -57,6 +57,10 @@ class DemoDatasetSettings(SceneSettings, DatasetSettings):
         """See `DatasetSettings`."""
         prepare(self, output, processes, progress)
 
+    def splits(self) -> tuple[str, ...]:
+        """See `DatasetSettings`."""
+        return SPLITS
+
 
 class _Asset(NamedTuple):
     path: Path

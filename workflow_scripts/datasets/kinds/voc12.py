@@ -194,6 +194,11 @@ class Voc12DatasetSettings(DatasetSettings):
         """See `DatasetSettings`."""
         prepare(self, output, processes, progress)
 
+    def splits(self) -> tuple[str, ...]:
+        """See `DatasetSettings`."""
+        more = {"train_aug": self.augmented, "test": self.test_images}
+        return ("train", "val", *(name for name, there in more.items() if there))
+
     def tables(self) -> list[Path]:
         """The lists of images."""
         lists = []
