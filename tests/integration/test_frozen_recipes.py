@@ -8,6 +8,7 @@ from typing import Any
 import open_clip
 import pytest
 import torch
+import yaml
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -15,9 +16,9 @@ from tests.integration import tiny_clip
 from tests.integration.conftest import Checkout, copy_checkout
 from tests.loopback import Loopback
 from tests.miniatures import build_coco, build_folder, build_voc
+from workflow_scripts.settings.base import merge
 from workflow_scripts.storage.chosen_thresholds import read_thresholds
 
-FEATURES = {"training": {"features": {"side": 64}}}
 VIT = {"name": "tiny_vit", "frozen_blocks": "all"}
 
 
@@ -29,8 +30,8 @@ def build_recipe(folder: Path, name: str) -> Checkout:
 
 
 def configure(made: Checkout, backbone: dict[str, Any], **more: Any) -> None:
-    """Write `tiny.yaml`: the recipe's networks on another backbone, with features of small views."""
-    on_it = {"backbone": backbone, **FEATURES}
+    """Write `tiny.yaml`: the recipe's networks on another backbone."""
+    on_it = {"backbone": backbone}
     sections = {"train_amn": on_it, "train_segmentation": {**on_it, "width": 8}}
     if "train_clip_cam" not in more:
         sections["train_vit_cam"] = on_it
@@ -82,8 +83,11 @@ def test_features_are_computed_once_and_everything_is_made_of_them(folder_run):
 
 def test_other_views_or_another_network_make_them_anew(folder_run):
     text = (folder_run.folder / "tiny.yaml").read_text()
+    written = yaml.safe_load(text)
+    networks = ("train_vit_cam", "train_amn", "train_segmentation")
+    larger = {name: {"training": {"features": {"side": 80}}} for name in networks}
     try:
-        (folder_run.folder / "tiny.yaml").write_text(text.replace("side: 64", "side: 48"))
+        folder_run.write(merge(written, larger))
         anew = {"cache_features", "train vit_cam", "train amn_on_vit_cam", "train_segmentation"}
         assert anew <= folder_run.planned()
         plugin = folder_run.folder / "tiny_vit.py"
