@@ -25,6 +25,7 @@ import yaml
 
 from tools.documentation import ROOT
 from workflow_scripts.datasets.index import read_index
+from workflow_scripts.doors.method import METHODS as METHOD_DOOR
 from workflow_scripts.doors.method import Reads
 from workflow_scripts.errors import InputError
 from workflow_scripts.evaluation.confusion import Evaluation
@@ -137,7 +138,8 @@ def configuration(given: argparse.Namespace) -> dict[str, Any]:
         "trials": given.trials,
         "thresholds": [AUTO],
         "threads": dict.fromkeys(
-            (*(name for name in given.methods if name not in ("amn_on_vit_cam",)), "amn", "inference",
+            # Variants have the threads of what they are variants of.
+            (*(name for name in given.methods if name in METHOD_DOOR.names()), "amn", "inference",
              "refinement", "segmentation"), 1
         ),
         "refine_seeds": {

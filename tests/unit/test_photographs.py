@@ -45,6 +45,15 @@ def test_a_configuration_lies_over_it(tmp_path):
     assert settings.infer_vit_cam.scales == (1.0,)
 
 
+def test_a_variant_of_such_a_configuration_is_a_method_too(tmp_path):
+    (tmp_path / "more.yaml").write_text("variants: {longer: {training: {epochs: 60}}}\n")
+    asked_for = ("--methods", "cam", "amn", "longer", "--configfile", str(tmp_path / "more.yaml"))
+    plan = Workflow(photographs.configuration(asked(*asked_for)))
+    assert plan.methods == ["cam", "amn", "longer"]
+    epochs = [plan.settings.training(name).training.epochs for name in ("amn", "longer")]
+    assert epochs == [20, 60]
+
+
 def test_refinements_are_measured_beside_the_plain_masks():
     given = asked("--refined", "crf", "par", "--methods", "cam")
     plan = Workflow(photographs.configuration(given))
