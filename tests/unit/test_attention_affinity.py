@@ -36,13 +36,15 @@ def plain_spread(attention: np.ndarray, one: np.ndarray, boxes: list[tuple[slice
     mask = np.zeros(one.shape)
     for box in boxes:
         mask[box] = 1
-    return ((squared * mask.reshape(1, -1)) @ one.reshape(-1)).reshape(one.shape)
+    one = one - one.min()
+    moved = ((squared * mask.reshape(1, -1)) @ one.reshape(-1)).reshape(one.shape)
+    return moved - moved.min()
 
 
 def test_spreading_is_that_of_the_formulas():
     rng = np.random.default_rng(0)
     attention = rng.random((2, 30, 30)).astype(np.float32) ** 4 + 1e-4
-    maps = rng.random((2, 1, 5, 6)).astype(np.float32) * 0.3
+    maps = 0.1 + rng.random((2, 1, 5, 6)).astype(np.float32) * 0.3
     maps[:, 0, 1, 1] = maps[:, 0, 2, 2] = 1.0  # neighbours across a corner: one box
     maps[:, 0, 4, 5] = 0.9  # a box of its own, at the border
     found = spread(torch.from_numpy(maps), affinity(torch.from_numpy(attention)), 0.4)

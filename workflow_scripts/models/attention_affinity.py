@@ -3,8 +3,8 @@
 The class-aware attention-based affinity of CLIP-ES (Lin et al., "CLIP is also an efficient segmenter", CVPR
 2023), with its published numbers: a transformer's attention, averaged over heads and last blocks, is
 Sinkhorn-normalised three times, made symmetric, squared, and applied to activations from within their boxes.
-One departure from the published code, whose boxes end one cell before the image's right
-and lower border: here they reach it.
+Activations begin at 0 before and after that. One departure from the published code, whose boxes end one cell
+before the image's right and lower border: here they reach it.
 """
 
 from collections import deque
@@ -137,7 +137,7 @@ def inside_boxes(maps: Tensor, threshold: float) -> Tensor:
 
 
 def spread(maps: Tensor, affinities: Tensor, box: float) -> Tensor:
-    """Activations from within their boxes, moved twice over the affinity.
+    """Activations from within their boxes, moved twice over the affinity; the lowest cell is 0, as published.
 
     Args:
         maps: [B, K, h, w] ≥ 0.
@@ -145,12 +145,19 @@ def spread(maps: Tensor, affinities: Tensor, box: float) -> Tensor:
         box: See `inside_boxes`.
 
     Returns:
-        float32 [B, K, h, w].
+        float32 [B, K, h, w] ≥ 0.
     """
+    maps = _above_lowest(maps.float())
     # Of all images together: each look at numbers waits for the device.
     inside = inside_boxes(maps.flatten(0, 1), box).view_as(maps)
-    cells = (maps.float() * inside).flatten(2).mT
+    cells = (maps * inside).flatten(2).mT
     with torch.autocast(maps.device.type, enabled=False):
         for _ in range(STEPS):
             cells = affinities.float() @ cells
-    return cells.mT.reshape(maps.shape)
+    # An affinity of softmaxes has no zeros: every cell has got something of every other.
+    return _above_lowest(cells.mT.reshape(maps.shape))
+
+
+def _above_lowest(maps: Tensor) -> Tensor:
+    """Maps [B, K, h, w] less the lowest cell of each."""
+    return maps - maps.amin(dim=(2, 3), keepdim=True)
