@@ -24,6 +24,7 @@ from workflow_scripts.models.feature_maps import load_backbone
 from workflow_scripts.models.feature_settings import CacheFeaturesSettings
 from workflow_scripts.models.stored_features import about_features, feature_shape, features_of
 from workflow_scripts.models.trained import ready_for_inference
+from workflow_scripts.storage.atomic import written_so_far
 from workflow_scripts.storage.feature_shards import feature_writer
 from workflow_scripts.storage.shard_files import shard_names
 from workflow_scripts.training.distributed import choose_device
@@ -47,6 +48,8 @@ def code(settings: CacheFeaturesSettings) -> Mapping[str, str]:
 def check_room(folder: Path, shards: Sequence[str], needed: int, image: int) -> None:
     """See that a split's features, as far as they are not there, fit on the disk.
 
+    What is there includes what other jobs, at work on other shards, have written so far.
+
     Args:
         folder: Where they go, perhaps beside those of other splits and what is left of an earlier cut.
         shards: Names of the split's shards.
@@ -56,15 +59,14 @@ def check_room(folder: Path, shards: Sequence[str], needed: int, image: int) -> 
     Raises:
         InputError: They do not; says how much is missing and what makes them smaller.
     """
-    files = [folder / f"{name}.safetensors" for name in shards]
-    there = sum(file.stat().st_size for file in files if file.is_file())
+    there = sum(written_so_far(folder / f"{name}.safetensors") for name in shards)
     free = shutil.disk_usage(folder).free
     if needed - there > free:
         raise InputError(
             f"{folder}: features take {image:,} bytes an image, {needed / 1e9:.1f} GB for the whole split, "
-            f"of which {there / 1e9:.1f} GB are there, and {free / 1e9:.1f} GB are free. Free some space, "
-            "put `results` on another disk, or store less: `features: {mirror: false}`, a smaller `side`, "
-            "fewer `scales`"
+            f"of which {there / 1e9:.1f} GB are there, and {free / 1e9:.1f} GB are free. Free some space "
+            f"({folder.parent} may hold features of former settings), put `results` on another disk, or "
+            "store less: `features: {mirror: false}`, a smaller `side`, fewer `scales`"
         )
 
 

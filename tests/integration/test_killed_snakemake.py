@@ -63,7 +63,9 @@ def test_the_same_command_goes_on(command, kill):
 def test_a_snakemake_that_is_at_work_keeps_its_lock(command):
     first, folder = command()
     deadline = time.monotonic() + SECONDS
-    while not any((folder / ".snakemake/locks").glob("*.lock")):
+    # The last of its locks, and written.
+    locks = folder / ".snakemake/locks"
+    while not any(lock.stat().st_size for lock in locks.glob("*.output.lock")):
         assert first.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     os.kill(first.pid, signal.SIGSTOP)

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from tests.slurm.conftest import caught
+
 SECONDS = 120
 
 
@@ -38,6 +40,10 @@ def start(tiny_run, tmp_path):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.2)
+        while signal.SIGUSR1 not in caught(process.pid):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         # Into the loop: the loader process is at work.
         time.sleep(2)
         return process

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,10 +103,13 @@ def missing(accounting: bool) -> str:
     return ""
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody uses, no two of them the same."""
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [int(listener.getsockname()[1]) for listener in listeners]
 
 
 def listen(host: str) -> str:
@@ -229,7 +233,8 @@ class Cluster:
         until(START_SECONDS, "munge", lambda: self.succeeds("munge", "-n", "-S", str(socket_path)))
 
     def _start_accounting(self) -> str:
-        database, port, database_port = self.folder / "database", free_port(), free_port()
+        database = self.folder / "database"
+        port, database_port = free_ports(2)
         database.mkdir()
         self.run(
             "mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={database}",
@@ -267,7 +272,7 @@ class Cluster:
 
     def _configure(self, accounting: str) -> None:
         if not (self.folder / "slurm.conf").exists():
-            self.ports = [free_port() for _ in range(1 + len(GPU_NODES) + len(CPU_NODES))]
+            self.ports = free_ports(1 + len(GPU_NODES) + len(CPU_NODES))
             for number in range(GPUS_PER_NODE):
                 # The numbers of /dev/null: a device that is always there.
                 os.mknod(

@@ -307,6 +307,34 @@ def test_frozen_blocks_of_a_transformer_do_not_train():
     assert not any(parameter.requires_grad for parameter in frozen.parameters())
 
 
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", "eva02_tiny_patch14_224", "vit_base_patch16_siglip_224"]
+)
+def test_everything_of_a_transformer_that_may_learn_does(name):
+    """Processes that share a batch wait for the gradient of each tensor that may."""
+    backbone = backbones.build(name=name).train()
+    sum(one.square().mean() for one in backbone.pyramid(torch.randn(1, 3, 28, 32))).backward()
+    idle = [key for key, p in backbone.named_parameters() if p.requires_grad and p.grad is None]
+    assert idle == []
+    assert all(p.grad is not None for p in backbone.weighted.blocks.parameters())
+
+
+def test_a_file_of_a_distilled_transformer_fits(tmp_path):
+    import timm
+    from safetensors.torch import save_file
+
+    from workflow_scripts.models.feature_maps import load_backbone
+
+    name = "deit_tiny_distilled_patch16_224"
+    tensors = timm.create_model(name, pretrained=False).state_dict()
+    assert "head_dist.weight" in tensors
+    save_file(tensors, tmp_path / "weights.safetensors")
+    backbone = load_backbone(
+        backbones.settings(name=name, weights=str(tmp_path / "weights.safetensors"))
+    )
+    assert backbone(torch.zeros(1, 3, 32, 48)).shape == (1, 192, 2, 3)
+
+
 def test_weights_of_a_transformer_fit_another_size_of_image(tmp_path):
     """Positional embeddings learnt at 384 pixels become those of a network of 224."""
     import timm

@@ -139,7 +139,7 @@ def test_a_beating_owner_on_another_machine_is_waited_for(tmp_path):
         path.unlink()
 
     threading.Thread(target=beat).start()
-    with Ownership(tmp_path / "file", "task", beat_seconds=0.1, stale_seconds=0.7):
+    with Ownership(tmp_path / "file", "task", beat_seconds=0.1, stale_seconds=5):
         assert ended.is_set()
 
 

@@ -25,6 +25,7 @@ from workflow_scripts.models.stored_features import StoredFeatures, about_featur
 from workflow_scripts.planning.workflow import Workflow
 from workflow_scripts.settings.base import validate
 from workflow_scripts.settings.training import FeatureSettings
+from workflow_scripts.storage.atomic import atomic_path
 from workflow_scripts.storage.feature_shards import FeatureReader, FeatureShape, feature_writer
 from workflow_scripts.storage.masks import MaskWriter
 from workflow_scripts.training.feature_images import FeatureImages
@@ -238,6 +239,24 @@ def test_only_shards_of_the_split_as_it_is_cut_now_count_as_there(tmp_path, monk
         cache_features.check_room(tmp_path, ["train-00", "train-01"], 5000, 10)
     (tmp_path / "train-01.safetensors").write_bytes(bytes(4000))
     cache_features.check_room(tmp_path, ["train-00", "train-01"], 5000, 10)
+
+
+def test_what_jobs_at_work_have_written_counts_as_there(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 10, 1000))
+    with atomic_path(tmp_path / "train-01.safetensors") as other:
+        other.write_bytes(bytes(4000))
+        cache_features.check_room(tmp_path, ["train-00", "train-01"], 5000, 10)
+        with pytest.raises(InputError, match=r"0\.0 GB are there"):
+            cache_features.check_room(tmp_path, ["train-00", "train-02"], 5000, 10)
+
+
+@pytest.mark.parametrize("content", [b"version https://git-lfs", bytes(20), b"\xff" * 20, b""])
+def test_what_is_no_shard_of_features_is_named(tmp_path, content):
+    path = tmp_path / "train-00.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"train-00\.safetensors: no shard of features"):
+        FeatureReader(path)
 
 
 def test_values_beyond_half_precision_are_refused(tmp_path):

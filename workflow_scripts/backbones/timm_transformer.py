@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from workflow_scripts.models.feature_maps import Backbone
 
 LEVELS = 4
+# What some networks of timm have behind the tokens: pooling by attention, normalisation of what is pooled.
+POOLING = ("attn_pool", "fc_norm", "head")
 
 
 class TimmTransformer(BackboneSettings):
@@ -22,7 +24,8 @@ class TimmTransformer(BackboneSettings):
 
     Images are padded to whole patches on the right and at the bottom, positional embeddings resized to the
     image's grid (bicubic, as published). Its pyramid is four evenly spaced blocks, all at the stride of a
-    patch, each with the final normalisation; class and register tokens are left out.
+    patch, as timm's `forward_intermediates` gives them: with the final normalisation, but where a network
+    has it behind the pooling (EVA-02). Class and register tokens are left out.
     """
 
     names: ClassVar[tuple[str, ...]] = (
@@ -61,6 +64,10 @@ class TimmTransformer(BackboneSettings):
         if 0 < frozen < depth:
             for module in (*network.blocks[frozen:], network.norm):
                 module.requires_grad_(True)
+        # These have no part in the maps, and processes that share a batch would wait for their gradients.
+        for name in POOLING:
+            if getattr(network, name, None) is not None:
+                getattr(network, name).requires_grad_(False)
         blocks = [depth * (number + 1) // LEVELS - 1 for number in range(LEVELS)]
         configuration = timm.get_pretrained_cfg(self.name)
         return PyramidBackbone(

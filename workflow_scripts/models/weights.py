@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 NESTS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 WRAPPERS = ("module.", "model.", "net.", "network.")
 # Classification heads, which a backbone does not have.
-HEADS = ("fc.", "classifier.", "head.", "conv_head.", "_fc.", "_conv_head.")
+HEADS = ("fc.", "classifier.", "head.", "head_dist.", "conv_head.", "_fc.", "_conv_head.")
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:

@@ -1,10 +1,11 @@
 """Files and folders that appear whole or not at all."""
 
+import glob
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from zlib import crc32
 
@@ -52,6 +53,16 @@ def atomic_path(final: Path | str) -> Iterator[Path]:
         sync(temporary)
         temporary.replace(final)
         sync(final.parent)
+
+
+def written_so_far(final: Path) -> int:
+    """Bytes of a file, or of what `atomic_path` has of it in other processes; 0 where there is nothing."""
+    name = glob.escape(final.name)
+    total = 0
+    for path in [final] if final.exists() else final.parent.glob(f".{name}.*.partial/{name}"):
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
 
 
 @contextmanager

@@ -126,6 +126,8 @@ class FeatureReader(SharedFile):
         super().__init__(path)
         try:
             (length,) = struct.unpack("<Q", self.read_at(0, 8))
+            if length > self.path.stat().st_size:
+                raise ValueError("its head says nothing of features")
             header = json.loads(self.read_at(8, length))
             self.about: dict[str, Any] = json.loads(header.pop("__metadata__")["features"])
             channels, cells, views = self.about.pop("shape")

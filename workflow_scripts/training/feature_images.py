@@ -72,7 +72,8 @@ class FeatureImages:
     def __getitem__(self, key: tuple[int, int]) -> dict[str, np.ndarray]:
         epoch, number = key
         record = self.records[number]
-        scale = int(generator(self.seed, AUGMENTATION, epoch).integers(self.scales))
+        # Not the number of an image: their draws are others.
+        scale = int(generator(self.seed, AUGMENTATION, epoch, len(self)).integers(self.scales))
         rng = generator(self.seed, AUGMENTATION, epoch, number)
         mirrored = self.flip and bool(rng.random() < 0.5)
         features = self._readers[record.id].read(record.id, scale, mirrored)
