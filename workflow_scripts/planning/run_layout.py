@@ -58,8 +58,10 @@ class Layout:
             InputError: It will not; names the key.
         """
         known = self.settings.dataset.splits()
+        if known is None:
+            return
         for use, names in self.settings.splits:
-            for name in names if known is not None else ():
+            for name in names:
                 if name not in known:
                     raise InputError(
                         f"splits.{use}: the dataset as it is configured has no split `{name}`; it has "
