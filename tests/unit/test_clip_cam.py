@@ -205,7 +205,8 @@ def test_images_together_have_the_maps_that_each_has_alone(clip, maps, source):
         expected = method.activations(network, image, settings, CPU)
         assert found.maps[0].shape == (len(image.labels), 5, 4)
         scale = expected.maps[0].max(initial=1e-8)
-        np.testing.assert_allclose(found.maps[0] / scale, expected.maps[0] / scale, atol=1e-4)
+        ours, alone = found.maps[0] / scale, expected.maps[0] / scale
+        np.testing.assert_allclose(ours, alone, rtol=1e-4, atol=1e-5)
 
 
 def test_its_training_writes_texts_and_tower_and_its_activations_need_no_open_clip(

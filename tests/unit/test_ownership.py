@@ -132,14 +132,14 @@ def test_a_beating_owner_on_another_machine_is_waited_for(tmp_path):
     ended = threading.Event()
 
     def beat():
-        for number in range(15):
+        for number in range(30):
             os.utime(path, (1000 + number, 1000 + number))
             time.sleep(0.1)
         ended.set()
         path.unlink()
 
     threading.Thread(target=beat).start()
-    with Ownership(tmp_path / "file", "task", beat_seconds=0.1, stale_seconds=5):
+    with Ownership(tmp_path / "file", "task", beat_seconds=0.1, stale_seconds=2):
         assert ended.is_set()
 
 
