@@ -34,12 +34,6 @@ def start(tiny_run, tmp_path):
         )  # fmt: skip
         started.append(process)
         deadline = time.monotonic() + SECONDS
-        while "images," not in (
-            (tmp_path / "log").read_text() if (tmp_path / "log").exists() else ""
-        ):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
         while signal.SIGUSR1 not in caught(process.pid):
             assert process.poll() is None
             assert time.monotonic() < deadline
